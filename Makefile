@@ -1,0 +1,48 @@
+# Everything here works on a fresh clone: the targets make the virtual environment they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+RUN ?= outputs/demo
+
+.PHONY: help setup train test test-slow lint format bench first-light clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: $(INSTALLED) ## make the virtual environment (.venv) from the pinned constraints
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+train: setup ## train, test and draw a small regularized codec on the embedded data (RUN=folder)
+	$(BIN)/python -m regicomp.train experiment=demo hydra.run.dir=$(RUN) ckpt=last
+
+test: setup ## the tests that CI runs
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: setup ## every test, the ones that take minutes too
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff (lint and format) and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: setup ## let ruff rewrite the sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## time training steps, plain and regularized, in pairs against CompressAI's loop
+	$(BIN)/python -m bench.train_step
+
+first-light: setup ## the two runs of experiments/first_light (needs $$REGICOMP_DATA, 80 minutes on 2 cores)
+	$(BIN)/python -m regicomp.train experiment=first_light reg.alpha=0 hydra.run.dir=outputs/first_light/alpha0 ckpt=last
+	$(BIN)/python -m regicomp.train experiment=first_light reg.alpha=0.1 hydra.run.dir=outputs/first_light/alpha0.1 ckpt=last
+
+clean: ## remove the virtual environment and the caches (runs in outputs/ stay)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,280 @@
+"""The configuration: where it lies, its resolvers, and the rules every run's settings must satisfy.
+
+Nothing here imports torch, so that a wrong setting is refused within a second or two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+QUALITIES = range(1, 9)
+
+
+def conf_dir() -> Path:
+    """Folder of the configuration: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def _width(paper: Any, tiny: Any, *, _root_: DictConfig) -> int:
+    """Resolver `width`: a number, or a list indexed by quality, at size=paper; `tiny` at size=tiny."""
+    if _root_.size == "tiny":
+        return int(tiny)
+    if not isinstance(paper, ListConfig | list):
+        return int(paper)
+    quality = _root_.quality
+    if not isinstance(quality, int) or not 1 <= quality <= len(paper):
+        raise ValueError(f"`quality` (={quality}) must be a whole number from 1 to {len(paper)}")
+    return int(paper[quality - 1])
+
+
+def register_resolvers() -> None:
+    """Make the resolvers that conf/ uses known to OmegaConf."""
+    OmegaConf.register_new_resolver("width", _width, replace=True)
+
+
+class Rule(NamedTuple):
+    """What a setting must satisfy, and how to say so."""
+
+    setting: str
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(
+    setting: str, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, null: bool = False
+) -> Rule:
+    def holds(value: Any) -> bool:
+        return (null and value is None) or (_is_number(value) and least <= value <= most and value > above)
+
+    words = ["a finite number"]
+    if least > -math.inf:
+        words.append(f"of at least {least:g}")
+    if above > -math.inf:
+        words.append(f"greater than {above:g}")
+    if most < math.inf:
+        words.append(f"and at most {most:g}")
+    return Rule(setting, holds, " ".join(words) + (", or null" if null else ""))
+
+
+def _whole(setting: str, least: int, most: int | None = None, null: bool = False) -> Rule:
+    def holds(value: Any) -> bool:
+        in_range = _is_whole(value) and value >= least and (most is None or value <= most)
+        return in_range or (null and value is None)
+
+    span = f"of at least {least}" if most is None else f"from {least} to {most}"
+    return Rule(setting, holds, f"a whole number {span}" + (", or null" if null else ""))
+
+
+def _one_of(setting: str, *values: Any) -> Rule:
+    def holds(value: Any) -> bool:
+        return any(value == v and type(value) is type(v) for v in values)
+
+    return Rule(setting, holds, "one of " + ", ".join(str(v).lower() for v in values))
+
+
+def _text(setting: str, null: bool = False) -> Rule:
+    return Rule(
+        setting,
+        lambda value: (isinstance(value, str) and bool(value)) or (null and value is None),
+        "a text" + (", or null" if null else ""),
+    )
+
+
+def _texts(setting: str) -> Rule:
+    def holds(value: Any) -> bool:
+        return isinstance(value, ListConfig | list) and all(isinstance(v, str) and v for v in value)
+
+    return Rule(setting, holds, "a list of texts, such as [kodak]")
+
+
+DATA_RULES = (
+    _text("data.root"),
+    Rule(
+        "data.train_dir",
+        lambda v: v is None or (isinstance(v, str) and bool(v)) or (_texts("").holds(v) and len(v) > 0),
+        "a folder, a list of folders, or null",
+    ),
+    _texts("data.test_dirs"),
+    _texts("testsets"),
+    _whole("data.images", 1, null=True),
+    _whole("data.crop", 1),
+    _whole("data.batch_size", 1),
+    _one_of("data.cache", "auto", True, False),
+    _whole("data.workers", 0),
+    _one_of("data.on_error", "skip", "raise"),
+)
+
+TRAIN_RULES = (
+    _whole("quality", QUALITIES[0], QUALITIES[-1]),
+    _one_of("size", "paper", "tiny"),
+    _whole("seed", 0, 2**63 - 1),
+    _text("backbone._target_"),
+    _whole("backbone.N", 1),
+    _whole("backbone.M", 1),
+    _text("source._target_"),
+    _whole("source.patch", 1),
+    _whole("source.width", 1),
+    _one_of("source.density", "gaussian", "logistic"),
+    _number("source.initial_scale", above=0),
+    _one_of("objective.distortion", "mse", "ms_ssim"),
+    _number("objective.lmbda", above=0, null=True),
+    _number("reg.alpha", least=0),
+    _one_of("reg.order", "codec_first", "source_first"),
+    _one_of("reg.form", "one_pass", "two_pass"),
+    _whole("reg.source_steps", 1),
+    _whole("reg.warmup_steps", 0, null=True),
+    _whole("reg.ramp_steps", 0, null=True),
+    _number("reg.max_pressure", above=0),
+    _one_of("reg.probe", True, False),
+    _number("optimizer.lr", above=0),
+    _number("optimizer.source_lr", above=0),
+    _one_of("optimizer.schedule", "constant", "cosine"),
+    _number("optimizer.decay", above=0, most=1),
+    _number("optimizer.clip", above=0),
+    _whole("trainer.max_steps", 1),
+    _whole("trainer.log_every", 1),
+    _whole("trainer.checkpoint_every", 1),
+    _one_of("precision", "auto", "bf16", "float32"),
+    _one_of("channels_last", "auto", True, False),
+    _one_of("logger.wandb", True, False),
+    _text("logger.project"),
+    _text("init_from", null=True),
+    _text("ckpt", null=True),
+)
+
+
+def _apply(rules: tuple[Rule, ...], cfg: DictConfig) -> None:
+    for rule in rules:
+        try:
+            value = OmegaConf.select(cfg, rule.setting, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            raise ValueError(f"`{rule.setting}` must be {rule.expected}: {str(error).splitlines()[0]}") from error
+        if not rule.holds(value):
+            raise ValueError(f"`{rule.setting}` (={value}) must be {rule.expected}")
+
+
+def check_train(cfg: DictConfig) -> None:
+    """Refuse settings of `regicomp.train` that are of the wrong type, out of range, or contradict each other.
+
+    Raises:
+        ValueError: naming the setting, its value and what was expected.
+    """
+    _apply(TRAIN_RULES + DATA_RULES, cfg)
+    crop, patch, steps = cfg.data.crop, cfg.source.patch, cfg.trainer.max_steps
+    if crop % 64:
+        raise ValueError(f"`data.crop` (={crop}) must be a multiple of 64, the codec's downsampling")
+    if uses_source(cfg) and crop % patch:
+        raise ValueError(f"`source.patch` (={patch}) must divide `data.crop` (={crop})")
+    if cfg.objective.distortion == "ms_ssim" and crop <= 160:
+        raise ValueError(f"`data.crop` (={crop}) must be larger than 160 with objective=ms_ssim")
+    if cfg.reg.order == "codec_first" and cfg.reg.source_steps != 1:
+        raise ValueError(
+            f"`reg.source_steps` (={cfg.reg.source_steps}) must be 1 with reg.order=codec_first; "
+            "reg.order=source_first takes several"
+        )
+    if cfg.reg.alpha > 0 and warmup_steps(cfg) >= steps:
+        raise ValueError(
+            f"`reg.warmup_steps` (={cfg.reg.warmup_steps}) must be less than `trainer.max_steps` (={steps}), "
+            "or the regularizer would never act"
+        )
+    if uses_source(cfg) and cfg.optimizer.source_lr < cfg.optimizer.lr:
+        raise ValueError(
+            f"`optimizer.source_lr` (={cfg.optimizer.source_lr}) must be at least "
+            f"`optimizer.lr` (={cfg.optimizer.lr}): q_θ must keep up with the codec"
+        )
+    if not len(cfg.testsets) and not len(cfg.data.test_dirs):
+        raise ValueError(
+            f"`testsets` (={list(cfg.testsets)}) and `data.test_dirs` are both empty: name at least one test set"
+        )
+
+
+def check_evaluate(cfg: DictConfig) -> None:
+    """Refuse settings of `regicomp.evaluate`; see `check_train`."""
+    rules = (_text("checkpoint"), _text("source", null=True), *DATA_RULES)
+    _apply(tuple(r for r in rules if r.setting != "data.train_dir"), cfg)
+    if not len(cfg.testsets) and not len(cfg.data.test_dirs):
+        raise ValueError("`testsets` (=[]) and `data.test_dirs` are both empty: name at least one test set")
+
+
+def uses_source(cfg: DictConfig) -> bool:
+    """Whether the run builds a source entropy model."""
+    return cfg.reg.alpha > 0 or cfg.reg.probe
+
+
+def warmup_steps(cfg: DictConfig) -> int:
+    """Codec updates with α = 0: `reg.warmup_steps`, or 5 % of all steps and at most 2000."""
+    given = cfg.reg.warmup_steps
+    return min(2000, cfg.trainer.max_steps // 20) if given is None else given
+
+
+def ramp_steps(cfg: DictConfig) -> int:
+    """Codec updates over which α rises: `reg.ramp_steps`, or as many as the warm-up's."""
+    given = cfg.reg.ramp_steps
+    return warmup_steps(cfg) if given is None else given
+
+
+def lmbda(cfg: DictConfig) -> float:
+    """λ: `objective.lmbda`, or the quality's."""
+    given = cfg.objective.lmbda
+    return float(cfg.objective.by_quality[cfg.quality - 1] if given is None else given)
+
+
+def label(group: str, target: str) -> str:
+    """Name under which a run's record files a class: the option of `conf/<group>/` that names it, or its own."""
+    for path in sorted((conf_dir() / group).glob("*.yaml")):
+        node = OmegaConf.load(path)
+        if isinstance(node, DictConfig) and OmegaConf.select(node, "_target_") == target:
+            return path.stem
+    return target.rsplit(".", 1)[-1]
+
+
+# What may differ between two runs that compute the same thing.
+_NOT_PART_OF_THE_RESULT = ("logger", "ckpt", "hydra")
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Twelve hexadecimal digits that are equal for configurations that compute the same result."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    if not isinstance(plain, dict):
+        raise TypeError("a run's configuration is a mapping")
+    for key in _NOT_PART_OF_THE_RESULT:
+        plain.pop(key, None)
+    for group, keys in {"trainer": ("log_every", "checkpoint_every"), "data": ("workers", "cache")}.items():
+        for key in keys:
+            plain.get(group, {}).pop(key, None)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_dir() -> Path:
+    """The run directory that Hydra chose for this job."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def quiet_libraries() -> None:
+    """Silence the banners of libraries; must run before torch and lightning are imported."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import warnings
+
+    # CompressAI 1.2.8 scripts a helper at import, which newer torch deprecates; not the user's to mend.
+    warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")

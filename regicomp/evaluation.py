@@ -1,0 +1,193 @@
+"""One image at a time: pixels -> bytes on disk -> pixels -> numbers."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pytorch_msssim import ms_ssim
+from torch import Tensor
+from torch.nn import functional as F
+
+from regicomp import bitstream
+from regicomp.data.images import Pixels
+from regicomp.data.testsets import TestSet
+from regicomp.export import Loaded
+from regicomp.objective import rate_bpp
+from regicomp.source.base import SourceModel
+
+_MS_SSIM_LEAST_SIDE = 161  # five scales of an 11-pixel window
+
+
+class ImageResult(NamedTuple):
+    """What one image cost and how good it is."""
+
+    name: str
+    width: int  # pixels
+    height: int
+    bytes: int  # of the container, headers included
+    bpp: float  # 8·bytes / (width·height)
+    bpp_estimated: float | None  # -log2 of the latents' likelihoods, per pixel
+    psnr_db: float  # of the reconstruction rounded to 8 bits
+    psnr_db_float: float | None  # of the reconstruction before rounding
+    ms_ssim: float | None  # None where a side is shorter than 161 pixels
+    ms_ssim_db: float | None  # -10 log10(1 - MS-SSIM)
+    source_bpp: float | None  # H_θ(X|X̂), where there is a q_θ
+    encode_seconds: float
+    decode_seconds: float
+
+
+def psnr_db(mse_255: float) -> float:
+    """PSNR of a mean squared error on the 0..255 scale; 100 dB stands for a perfect reconstruction."""
+    return 100.0 if mse_255 <= 0 else min(100.0, 10 * math.log10(255**2 / mse_255))
+
+
+def quality_of(x: Pixels, x_hat: Pixels) -> tuple[float, float | None, float | None]:
+    """PSNR in dB, MS-SSIM and MS-SSIM in dB of two 8-bit images, (H, W, 3)."""
+    difference = x.astype(np.float64) - x_hat.astype(np.float64)
+    psnr = psnr_db(float(np.mean(difference**2)))
+    if min(x.shape[:2]) < _MS_SSIM_LEAST_SIDE:
+        return psnr, None, None
+    similarity = float(ms_ssim(*(to_tensor(image) * 255 for image in (x, x_hat)), data_range=255))
+    return psnr, similarity, min(100.0, -10 * math.log10(max(1 - similarity, 1e-10)))
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """8-bit (H, W, 3) -> float32 in [0, 1], (1, 3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float() / 255
+
+
+def to_pixels(image: Tensor) -> Pixels:
+    """[0, 1], (1, 3, H, W) -> 8-bit (H, W, 3), clamped and rounded."""
+    levels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8)
+    return levels.permute(1, 2, 0).cpu().numpy()
+
+
+class Codec:
+    """A loaded codec as bytes-in, bytes-out; images of any size are padded to the network's stride and cropped back.
+
+    Args:
+        loaded: network and fingerprint, from `export.load_codec`.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.network: Any = loaded.network
+        self.fingerprint = loaded.fingerprint
+        self.stride = int(getattr(self.network, "downsampling_factor", 64))
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Replicate the right and lower edge up to a multiple of the stride, (1, 3, H, W)."""
+        height, width = x.shape[-2:]
+        return F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+
+    @torch.inference_mode()
+    def encode(self, pixels: Pixels) -> bytes:
+        """Compress an 8-bit image (H, W, 3) to a container."""
+        coded = self.network.compress(self.pad(to_tensor(pixels)))
+        height, width = pixels.shape[:2]
+        return bitstream.pack(
+            bitstream.Stream(
+                self.fingerprint[: bitstream.FINGERPRINT_BYTES], width, height, coded["shape"], coded["strings"]
+            )
+        )
+
+    @torch.inference_mode()
+    def decode(self, data: bytes) -> Tensor:
+        """Decompress a container to float32 in [0, 1], (1, 3, H, W).
+
+        Raises:
+            ValueError: the container is altered or another codec's.
+        """
+        stream = bitstream.unpack(data, self.fingerprint)
+        x_hat = self.network.decompress(stream.strings, stream.shape)["x_hat"]
+        return x_hat[..., : stream.height, : stream.width]
+
+    @torch.inference_mode()
+    def reconstruct(self, pixels: Pixels) -> tuple[Tensor, float]:
+        """The encoder's own reconstruction, (1, 3, H, W) in [0, 1], and the estimated bits per pixel."""
+        height, width = pixels.shape[:2]
+        out = self.network(self.pad(to_tensor(pixels)))
+        rate = float(rate_bpp(out["likelihoods"].values(), height * width))
+        return out["x_hat"].clamp(0, 1)[..., :height, :width], rate
+
+
+@torch.inference_mode()
+def evaluate_image(codec: Codec, name: str, pixels: Pixels, source: SourceModel | None = None) -> ImageResult:
+    """Code an image to a file and back, and measure.
+
+    Raises:
+        RuntimeError: the decoded image is not the encoder's reconstruction.
+    """
+    height, width = pixels.shape[:2]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.rgc"
+        started = time.perf_counter()
+        path.write_bytes(codec.encode(pixels))
+        encoded = time.perf_counter()
+        x_hat = codec.decode(path.read_bytes())
+        decoded = time.perf_counter()
+        size = path.stat().st_size
+    expected, estimated = codec.reconstruct(pixels)
+    rounded = to_pixels(x_hat)
+    if not np.array_equal(rounded, to_pixels(expected)):
+        worst = float((x_hat - expected).abs().max()) * 255
+        raise RuntimeError(
+            f"{name}: the decoded image differs from the encoder's reconstruction by up to {worst:.3g} grey levels; "
+            "encoder and decoder have lost step"
+        )
+    x = to_tensor(pixels)
+    psnr, similarity, similarity_db = quality_of(pixels, rounded)
+    return ImageResult(
+        name=name,
+        width=width,
+        height=height,
+        bytes=size,
+        bpp=8 * size / (width * height),
+        bpp_estimated=estimated,
+        psnr_db=psnr,
+        psnr_db_float=psnr_db(float(torch.mean((255 * (x_hat - x).double()) ** 2))),
+        ms_ssim=similarity,
+        ms_ssim_db=similarity_db,
+        source_bpp=float(source(x, x_hat)) if source is not None else None,
+        encode_seconds=encoded - started,
+        decode_seconds=decoded - encoded,
+    )
+
+
+_AVERAGED = ("bpp", "bpp_estimated", "psnr_db", "psnr_db_float", "ms_ssim", "ms_ssim_db", "source_bpp")
+
+
+def average(images: Iterable[ImageResult]) -> dict[str, Any]:
+    """A test set's entry in the record: each metric averaged over the images, and the images' own rows.
+
+    A metric that some image lacks is averaged over those that have it, and null where none has.
+    """
+    rows = [image._asdict() for image in images]
+    entry: dict[str, Any] = {}
+    for metric in _AVERAGED:
+        values = [row[metric] for row in rows if row[metric] is not None]
+        entry[metric] = sum(values) / len(values) if values else None
+    return {**entry, "images": rows}
+
+
+def evaluate(codec: Codec, testset: TestSet, source: SourceModel | None = None, progress: Any = None) -> dict[str, Any]:
+    """Measure a codec on a test set; the test set's entry in the record.
+
+    Args:
+        codec: what is measured.
+        testset: images of any sizes.
+        source: q_θ, to measure H_θ(X|X̂) too.
+        progress: called with each image's name when it is done.
+    """
+    results: list[ImageResult] = []
+    for image in testset.images:
+        results.append(evaluate_image(codec, image.name, image.load(), source))
+        if progress is not None:
+            progress(image.name)
+    return average(results)

@@ -1,0 +1,183 @@
+"""Networks as safetensors files that carry everything needed to rebuild them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from compressai.entropy_models import EntropyBottleneck
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from regicomp.files import write_bytes
+from regicomp.source.base import SourceModel
+
+_SCHEMA = "1"
+# A file's metadata may name classes of these modules only; anything else would let a file run code.
+_TRUSTED_MODULES = ("compressai.models", "regicomp.backbone", "regicomp.source")
+
+
+class Spec(NamedTuple):
+    """How to build a network: class and keyword arguments."""
+
+    target: str  # module.Class
+    arguments: dict[str, Any]
+
+
+def spec_of(node: Mapping[str, Any]) -> Spec:
+    """The Spec of a configuration node with `_target_`."""
+    return Spec(str(node["_target_"]), {str(k): v for k, v in node.items() if k != "_target_"})
+
+
+def build(spec: Spec, setting: str) -> nn.Module:
+    """Instantiate a network.
+
+    Raises:
+        ValueError: no such class, or it does not take the arguments; `setting` names the group to mend.
+    """
+    module_name, _, class_name = spec.target.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"`{setting}._target_` (={spec.target}) must name a class: {error}") from error
+    try:
+        network = cls(**spec.arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ValueError(f"`{setting}` (={spec.target} with {spec.arguments}) cannot be built: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"`{setting}._target_` (={spec.target}) must name a torch.nn.Module")
+    return network
+
+
+def trainable(codec: nn.Module) -> list[nn.Parameter]:
+    """The codec's parameters φ that the loss trains, in the model's order.
+
+    The entropy bottleneck's quantiles are solved for before each evaluation (`EntropyBottleneck.update`), not
+    trained; they are frozen here.
+    """
+    for module in codec.modules():
+        if isinstance(module, EntropyBottleneck):
+            module.quantiles.requires_grad_(False)
+    return [p for p in codec.parameters() if p.requires_grad]
+
+
+def _write(path: Path, network: nn.Module, spec: Spec, kind: str, run: Mapping[str, Any]) -> None:
+    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    metadata = {
+        "format": f"regicomp-{kind}",
+        "schema": _SCHEMA,
+        "spec": json.dumps(spec._asdict(), sort_keys=True),
+        "run": json.dumps(dict(run), sort_keys=True),
+    }
+    write_bytes(path, save(tensors, metadata))
+
+
+def save_codec(path: Path, codec: nn.Module, spec: Spec, run: Mapping[str, Any]) -> None:
+    """Write the codec alone, in float32, with fresh entropy tables.
+
+    Args:
+        path: the file, replaced whole.
+        codec: the trained network; not changed.
+        spec: how it was built.
+        run: what the record says of the run.
+    """
+    fresh = build(spec, "backbone")
+    fresh.load_state_dict({k: v.detach().cpu().float() for k, v in _without_tables(codec.state_dict()).items()}, False)
+    fresh.update(force=True, update_quantiles=True)  # pyright: ignore[reportCallIssue]
+    _write(path, fresh.eval(), spec, "codec", run)
+
+
+def save_source(path: Path, source: SourceModel, spec: Spec, run: Mapping[str, Any]) -> None:
+    """Write the source entropy model q_θ; only measurements need it."""
+    _write(path, source, spec, "source", run)
+
+
+_TABLES = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")
+
+
+def _without_tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t for name, t in state.items() if name.rsplit(".", 1)[-1] not in _TABLES}
+
+
+class Loaded(NamedTuple):
+    """A network read from a file."""
+
+    network: nn.Module  # float32, on the CPU, in evaluation mode
+    spec: Spec
+    run: dict[str, Any]  # what the record says of the run that made it
+    fingerprint: bytes  # SHA-256 of the weights and tables
+
+
+def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str], bytes]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected the {kind}.safetensors of a run")
+    try:
+        with safe_open(path, framework="pt") as file:  # pyright: ignore[reportUnknownArgumentType]
+            metadata = file.metadata() or {}
+        tensors = load(path.read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: is not a readable safetensors file ({error})") from error
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return tensors, metadata, digest.digest()
+
+
+def _load(path: Path, kind: str) -> Loaded:
+    tensors, metadata, fingerprint = _read(path, kind)
+    if metadata.get("format") != f"regicomp-{kind}" or metadata.get("schema") != _SCHEMA:
+        raise ValueError(
+            f"{path}: is no {kind} of this version (format {metadata.get('format')!r}, schema "
+            f"{metadata.get('schema')!r}); expected 'regicomp-{kind}', {_SCHEMA!r}"
+        )
+    spec = Spec(**json.loads(metadata["spec"]))
+    if spec.target.rpartition(".")[0] not in _TRUSTED_MODULES and not spec.target.startswith(
+        tuple(f"{m}." for m in _TRUSTED_MODULES)
+    ):
+        raise ValueError(f"{path}: names the class {spec.target}, which is none of {', '.join(_TRUSTED_MODULES)}")
+    network = build(spec, "backbone" if kind == "codec" else "source")
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: its weights do not fit {spec.target}: {error}") from error
+    return Loaded(network.eval(), spec, json.loads(metadata["run"]), fingerprint)
+
+
+def load_codec(path: Path) -> Loaded:
+    """Read a codec with the entropy tables it was exported with.
+
+    Raises:
+        ValueError: missing, unreadable, of another version, or naming a class that is not a known codec.
+    """
+    return _load(path, "codec")
+
+
+def load_source(path: Path) -> Loaded:
+    """Read a source entropy model; see `load_codec`."""
+    return _load(path, "source")
+
+
+def initialize(codec: nn.Module, path: Path) -> None:
+    """Start `codec` from the weights of a codec.safetensors or of a CompressAI state dict in safetensors.
+
+    Raises:
+        ValueError: the file is unreadable or its weights do not fit.
+    """
+    tensors, _, _ = _read(path, "codec")
+    try:
+        missing, unexpected = codec.load_state_dict(_without_tables(tensors), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"`init_from` (={path}): its weights do not fit this backbone: {error}") from error
+    lacking = [name for name in missing if name.rsplit(".", 1)[-1] not in (*_TABLES, "target")]
+    if lacking or unexpected:
+        raise ValueError(
+            f"`init_from` (={path}) must hold the weights of this backbone: {len(lacking)} are missing and "
+            f"{len(unexpected)} are unknown, such as {(lacking + unexpected)[0]}"
+        )

@@ -1,0 +1,120 @@
+"""What is seen while training: the progress bar, metrics.csv, and Weights & Biases."""
+
+from __future__ import annotations
+
+import csv
+import netrc
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+COLUMNS = (
+    "step",
+    "loss",
+    "rate_bpp",
+    "distortion",
+    "mse_255",
+    "psnr_db",
+    "source_bpp",
+    "alpha",
+    "pressure",
+    "capped",
+    "lr",
+)
+
+
+class MetricsCsv(Logger):
+    """metrics.csv of the run directory: a row every `log_every` updates, flushed at once.
+
+    A resumed run drops the rows after its checkpoint, so that the file equals an unbroken run's (Lightning's
+    CSVLogger starts the file anew).
+    """
+
+    def __init__(self, path: Path, resumed_at: int) -> None:
+        super().__init__()
+        rows: list[dict[str, str]] = []
+        if resumed_at and path.exists():
+            with path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if row["step"].isdigit() and int(row["step"]) <= resumed_at]
+        self._file = path.open("w", newline="")
+        self._writer = csv.DictWriter(self._file, COLUMNS)
+        self._writer.writeheader()
+        self._writer.writerows(rows)
+        self._file.flush()
+
+    @property
+    def name(self) -> str:
+        """Lightning's name of the logger."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """Unused: the run directory is the version."""
+        return ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the configuration is in .hydra/ and in the record."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append a row."""
+        self._writer.writerow({"step": step, **{k: f"{v:.9g}" for k, v in metrics.items()}})
+        self._file.flush()
+
+    def finalize(self, status: str) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def wandb_is_offline() -> bool:
+    """Whether W&B must not connect: no WANDB_MODE and no API key in the environment or in ~/.netrc."""
+    mode = os.environ.get("WANDB_MODE")
+    if mode is not None:
+        return mode != "online"
+    if os.environ.get("WANDB_API_KEY"):
+        return False
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is None
+    except (OSError, netrc.NetrcParseError):
+        return True
+
+
+def wandb_logger(run_dir: Path, project: str, config: dict[str, Any]) -> WandbLogger:
+    """W&B beside the record; a resumed run goes on under the same id. Never asks for a key."""
+    import wandb
+
+    identifier = run_dir / "wandb_id"
+    if not identifier.exists():
+        identifier.write_text(secrets.token_hex(4))
+    return WandbLogger(
+        name=run_dir.name,
+        project=project,
+        save_dir=str(run_dir),
+        id=identifier.read_text().strip(),
+        offline=wandb_is_offline(),
+        config=config,
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+
+
+_SHOWN = {
+    "rate_bpp": ("R", ".3f"),
+    "mse_255": ("D", ".1f"),
+    "psnr_db": ("dB", ".2f"),
+    "source_bpp": ("H", ".3f"),
+    "alpha": ("α", ".3g"),
+    "pressure": ("ρ", ".3f"),
+}
+
+
+class RateBar(TQDMProgressBar):
+    """Updates done, time left, and R, D, PSNR, H_θ, α and pressure of the latest logged update."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
+        """The values behind the bar."""
+        values: dict[str, float] = getattr(pl_module, "shown", {})
+        return {label: format(values[key], spec) for key, (label, spec) in _SHOWN.items() if key in values}

@@ -1,0 +1,102 @@
+"""Precision and memory format: what the hardware is fast at, and keeping likelihoods in float32 whatever it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from compressai.entropy_models import EntropyModel
+from torch import Tensor, nn
+
+
+class Precision(NamedTuple):
+    """How a run computes."""
+
+    lightning: Literal["bf16-mixed", "32-true"]
+    channels_last: bool
+
+
+def has_fast_bf16(device_type: str) -> bool:
+    """Whether the hardware multiplies bf16 faster than float32: CUDA of compute capability 8.0, CPUs with AMX."""
+    if device_type == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    cpuinfo = Path("/proc/cpuinfo")
+    return device_type == "cpu" and cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
+
+
+def channels_last_is_safe(codec: nn.Module, device_type: str, bf16: bool) -> bool:
+    """Whether float32 training in channels_last is known not to crash.
+
+    On CPUs (torch 2.15) the backward pass of a strided 1×1 convolution on few channels writes out of bounds in
+    float32 channels_last and ends the process; CompressAI's strided residual blocks have one. bf16 does not.
+    """
+    if bf16 or device_type != "cpu":
+        return True
+    convolutions = (m for m in codec.modules() if isinstance(m, nn.Conv2d))
+    return not any(m.kernel_size == (1, 1) and m.stride != (1, 1) for m in convolutions)
+
+
+def resolve(precision: str, channels_last: bool | str, codec: nn.Module, device_type: str) -> Precision:
+    """What `precision` and `channels_last` mean for this codec on this hardware.
+
+    Args:
+        precision: "auto", "bf16" or "float32".
+        channels_last: "auto", True or False.
+
+    Raises:
+        ValueError: a memory format that would crash the process was asked for.
+    """
+    bf16 = precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type))
+    safe = channels_last_is_safe(codec, device_type, bf16)
+    if channels_last is True and not safe:
+        raise ValueError(
+            "`channels_last` (=True) must be false or auto for this backbone in float32 on a CPU: "
+            "its strided 1x1 convolutions crash there"
+        )
+    use = safe if channels_last == "auto" else bool(channels_last)
+    return Precision("bf16-mixed" if bf16 else "32-true", use)
+
+
+class _Float32Island:
+    """Hooks that run one module outside autocast on float32 inputs."""
+
+    def __init__(self) -> None:
+        self._entered: list[Any] = []
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        del module
+        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+        context = torch.autocast(tensors[0].device.type if tensors else "cpu", enabled=False)
+        context.__enter__()
+        self._entered.append(context)
+        return tuple(_float32(a) for a in args), {k: _float32(v) for k, v in kwargs.items()}
+
+    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        del module, args, output
+        self._entered.pop().__exit__(None, None, None)
+
+
+def _float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _float32_output(module: nn.Module, args: Any, output: Any) -> Any:
+    del module, args
+    return _float32(output)
+
+
+def keep_entropy_in_float32(codec: nn.Module) -> None:
+    """Make `codec` compute latents' quantization and likelihoods in float32 under autocast.
+
+    Entropy models run outside autocast; the outputs of all other children (g_a, h_a, h_s, …) are widened, so that
+    quantization noise and rounding are float32 wherever the codec applies them.
+    """
+    for module in codec.modules():
+        if isinstance(module, EntropyModel):
+            island = _Float32Island()
+            module.register_forward_pre_hook(island.enter, with_kwargs=True)
+            module.register_forward_hook(island.leave, always_call=True)
+    for child in codec.children():
+        if not isinstance(child, EntropyModel):
+            child.register_forward_hook(_float32_output)

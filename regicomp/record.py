@@ -1,0 +1,68 @@
+"""results.json, the record of a run, and the table made from it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+SCHEMA = 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = ("regicomp", "torch", "compressai", "lightning", "numpy", "pillow")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a record.
+
+    Raises:
+        ValueError: it is unreadable or of another schema.
+    """
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: is not a readable record ({error})") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        found = record.get("schema") if isinstance(record, dict) else None
+        raise ValueError(f"{path}: is a record of schema {found}; expected {SCHEMA}")
+    return record
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def print_table(record: dict[str, Any], anchors: dict[str, dict[str, float | None]] | None = None) -> None:
+    """Print a row a test set; `anchors` gives, by test set and codec, the PSNR in dB at the run's rate."""
+    run = record["run"]
+    alpha = "" if run.get("alpha") is None else f", α = {run['alpha']:g}, λ = {run['lmbda']:g}"
+    table = Table(title=f"{run['backbone']}{alpha}, {run.get('steps')} steps, seed {run.get('seed')}")
+    columns = ["test set", "images", "bpp", "bpp estimated", "PSNR dB", "MS-SSIM", "H_θ bpp", "encode s", "decode s"]
+    rivals = sorted({name for rows in (anchors or {}).values() for name in rows})
+    for column in [*columns, *(f"{name} dB" for name in rivals)]:
+        table.add_column(column, justify="left" if column == "test set" else "right")
+    for name, entry in record["testsets"].items():
+        images = entry["images"]
+        seconds = [sum(i[key] for i in images) / len(images) for key in ("encode_seconds", "decode_seconds")]
+        table.add_row(
+            name,
+            str(len(images)),
+            _cell(entry["bpp"], 4),
+            _cell(entry["bpp_estimated"], 4),
+            _cell(entry["psnr_db"], 3),
+            _cell(entry["ms_ssim"], 4),
+            _cell(entry["source_bpp"], 3),
+            *(_cell(s, 2) for s in seconds),
+            *(_cell((anchors or {}).get(name, {}).get(rival), 3) for rival in rivals),
+        )
+    Console(width=None if Console().is_terminal else 140).print(table)
+    if rivals:
+        print(f"{', '.join(rivals)}: PSNR at the run's bpp on the same images (Pillow; - where out of its range)")

@@ -1,0 +1,220 @@
+"""`python -m regicomp.train`: one run from its configuration to its record."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from regicomp import config, files
+
+if TYPE_CHECKING:
+    from regicomp.data.testsets import TestSet
+    from regicomp.export import Spec
+    from regicomp.module import RegularizedCodec
+
+log = logging.getLogger(__name__)
+config.register_resolvers()
+
+
+def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
+    """Train, export, measure, and write the record of one run.
+
+    Args:
+        cfg: a composed and checked configuration (conf/train.yaml).
+        run_dir: where everything is written; a finished run there is reported, not repeated.
+
+    Returns:
+        The record (results.json).
+
+    Raises:
+        ValueError: a setting, a folder, an image or a checkpoint is not as expected.
+    """
+    from regicomp import checkpointing, record
+    from regicomp.data import testsets
+
+    finished = run_dir / "results.json"
+    if finished.exists() and cfg.ckpt == "last":
+        known = record.read(finished)
+        if known["run"]["config_hash"] == config.config_hash(cfg):
+            log.info("%s holds the finished run of this configuration", run_dir)
+            record.print_table(known)
+            return known
+        raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
+    measured = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
+    module, spec, source_spec = _networks(cfg)
+    ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
+    seconds = _fit(cfg, run_dir, module, ckpt)
+    about = _about(cfg, module)
+    return _measure(cfg, run_dir, module, (spec, source_spec), about, seconds, measured)
+
+
+def _networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
+    """The module with freshly initialized networks; a run and its anchor get the same codec."""
+    import torch
+
+    from regicomp import export, precision
+    from regicomp.module import Optimization, RegularizedCodec
+    from regicomp.objective import RateDistortion
+    from regicomp.regularizer import AlphaSchedule, Regularizer
+
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    spec, source_spec = export.spec_of(plain["backbone"]), export.spec_of(plain["source"])
+    torch.manual_seed(cfg.seed)
+    codec = export.build(spec, "backbone")
+    if cfg.init_from is not None:
+        export.initialize(codec, Path(cfg.init_from))
+    objective = RateDistortion(config.lmbda(cfg), cfg.objective.distortion)
+    regularizer = None
+    if config.uses_source(cfg):
+        torch.manual_seed(cfg.seed)
+        schedule = AlphaSchedule(cfg.reg.alpha, config.warmup_steps(cfg), config.ramp_steps(cfg))
+        source = export.build(source_spec, "source")
+        regularizer = Regularizer(source, objective, schedule, cfg.reg.max_pressure)
+    rates = plain["optimizer"]
+    optimization = Optimization(
+        steps=cfg.trainer.max_steps,
+        **rates,
+        order=cfg.reg.order,
+        form=cfg.reg.form,
+        source_steps=cfg.reg.source_steps,
+    )
+    computing = precision.resolve(cfg.precision, cfg.channels_last, codec, _device_type(cfg))
+    identity = {"backbone": spec.target, **{f"backbone.{k}": v for k, v in spec.arguments.items()}}
+    identity |= {"configuration": config.config_hash(cfg)}
+    module = RegularizedCodec(
+        codec, objective, regularizer, optimization, cfg.seed, identity, computing.channels_last
+    )
+    return module, spec, source_spec
+
+
+def _device_type(cfg: DictConfig) -> str:
+    import torch
+
+    if cfg.strategy.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ValueError("`strategy` (=gpu) needs a CUDA GPU and this machine has none; strategy=cpu runs here")
+    return "cuda" if cfg.strategy.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None) -> float:
+    """Train to the last step; seconds spent in this process."""
+    from lightning.pytorch import Trainer
+
+    from regicomp import checkpointing, loggers, precision
+    from regicomp.data.datamodule import CropData
+
+    computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, _device_type(cfg))
+    data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed)
+    resumed_at = int(checkpointing.read(ckpt)["global_step"]) if ckpt else 0
+    written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)]
+    if cfg.logger.wandb:
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+        written.append(loggers.wandb_logger(run_dir, cfg.logger.project, plain))
+    if ckpt:
+        log.info("going on from %s, update %d of %d", ckpt, resumed_at, cfg.trainer.max_steps)
+    trainer = Trainer(
+        accelerator=cfg.strategy.accelerator,
+        devices=cfg.strategy.devices,
+        strategy=cfg.strategy.strategy,
+        precision=computing.lightning,
+        max_steps=cfg.trainer.max_steps,
+        max_epochs=-1,
+        log_every_n_steps=cfg.trainer.log_every,
+        logger=written,
+        callbacks=[
+            checkpointing.Checkpoints(run_dir / "checkpoints", cfg.trainer.checkpoint_every),
+            loggers.RateBar(refresh_rate=cfg.trainer.log_every),
+        ],
+        plugins=[checkpointing.AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=run_dir,
+    )
+    started = time.perf_counter()
+    if resumed_at < cfg.trainer.max_steps:
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
+    elif ckpt:
+        module.load_state_dict(checkpointing.read(ckpt)["state_dict"])
+    return time.perf_counter() - started
+
+
+def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
+    """The record's `run` entry."""
+    from regicomp import record
+
+    return {
+        "backbone": config.label("backbone", cfg.backbone._target_),
+        "source": config.label("source", cfg.source._target_) if config.uses_source(cfg) else None,
+        "alpha": cfg.reg.alpha,
+        "lmbda": config.lmbda(cfg),
+        "distortion": cfg.objective.distortion,
+        "quality": cfg.quality,
+        "seed": cfg.seed,
+        "steps": cfg.trainer.max_steps,
+        "parameters": sum(p.numel() for p in module.codec.parameters()),
+        "source_parameters": sum(p.numel() for p in module.theta),
+        "config_hash": config.config_hash(cfg),
+        "versions": record.versions(),
+    }
+
+
+def _measure(
+    cfg: DictConfig,
+    run_dir: Path,
+    module: RegularizedCodec,
+    specs: tuple[Spec, Spec],
+    about: dict[str, Any],
+    seconds: float,
+    measured: list[TestSet],
+) -> dict[str, Any]:
+    """Export the networks, measure the exported codec on every test set, write record and picture."""
+    from tqdm import tqdm
+
+    from regicomp import anchors, evaluation, export, record, summary
+
+    export.save_codec(run_dir / "codec.safetensors", module.codec, specs[0], about)
+    source = None
+    if module.regularizer is not None:
+        export.save_source(run_dir / "source.safetensors", module.regularizer.source, specs[1], about)
+        source = export.load_source(run_dir / "source.safetensors").network
+    codec = evaluation.Codec(export.load_codec(run_dir / "codec.safetensors"))
+    started = time.perf_counter()
+    entries: dict[str, Any] = {}
+    for testset in measured:
+        with tqdm(total=len(testset.images), desc=f"measuring on {testset.name}", unit="image", leave=False) as bar:
+            entries[testset.name] = evaluation.evaluate(codec, testset, source, lambda _, bar=bar: bar.update())
+    written = {
+        "schema": record.SCHEMA,
+        "run": about,
+        "testsets": entries,
+        "timing": {"training_seconds": seconds, "evaluation_seconds": time.perf_counter() - started},
+    }
+    files.write_json(run_dir / "results.json", written)
+    curves = {t.name: {a.name: anchors.curve(a, t) for a in anchors.ANCHORS} for t in measured}
+    rivals = {
+        t: {name: anchors.psnr_at(points, entries[t]["bpp"]) for name, points in c.items()} for t, c in curves.items()
+    }
+    record.print_table(written, rivals)
+    first = measured[0]
+    label = f"{about['backbone']}, α = {about['alpha']:g}"
+    summary.draw(run_dir / "summary.png", codec, first, entries[first.name], curves[first.name], label)
+    print(f"record: {run_dir / 'results.json'}\ncodec: {run_dir / 'codec.safetensors'}\npicture: {run_dir / 'summary.png'}")
+    return written
+
+
+@hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Entry point."""
+    with files.told_in_one_line():
+        config.check_train(cfg)
+        config.quiet_libraries()
+        train(cfg, config.run_dir())
+
+
+if __name__ == "__main__":
+    main()
