@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -272,9 +274,14 @@ def run_dir() -> Path:
 
 
 def quiet_libraries() -> None:
-    """Silence the banners of libraries; must run before torch and lightning are imported."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    import warnings
+    """Silence libraries' banners and the deprecations between libraries, which a user cannot mend.
 
-    # CompressAI 1.2.8 scripts a helper at import, which newer torch deprecates; not the user's to mend.
+    Must run before torch and lightning are imported.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")
+    # CompressAI 1.2.8 scripts a helper at import; Lightning 2.6 asks PyTorch for a tree's leaves the old way.
     warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)

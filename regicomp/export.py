@@ -88,7 +88,7 @@ def save_codec(path: Path, codec: nn.Module, spec: Spec, run: Mapping[str, Any])
         run: what the record says of the run.
     """
     fresh = build(spec, "backbone")
-    fresh.load_state_dict({k: v.detach().cpu().float() for k, v in _without_tables(codec.state_dict()).items()}, False)
+    nn.Module.load_state_dict(fresh, _without_tables(codec.state_dict()), strict=False)
     fresh.update(force=True, update_quantiles=True)  # pyright: ignore[reportCallIssue]
     _write(path, fresh.eval(), spec, "codec", run)
 
@@ -172,7 +172,7 @@ def initialize(codec: nn.Module, path: Path) -> None:
     """
     tensors, _, _ = _read(path, "codec")
     try:
-        missing, unexpected = codec.load_state_dict(_without_tables(tensors), strict=False)
+        missing, unexpected = nn.Module.load_state_dict(codec, _without_tables(tensors), strict=False)
     except RuntimeError as error:
         raise ValueError(f"`init_from` (={path}): its weights do not fit this backbone: {error}") from error
     lacking = [name for name in missing if name.rsplit(".", 1)[-1] not in (*_TABLES, "target")]

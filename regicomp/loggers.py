@@ -90,15 +90,17 @@ def wandb_logger(run_dir: Path, project: str, config: dict[str, Any]) -> WandbLo
     identifier = run_dir / "wandb_id"
     if not identifier.exists():
         identifier.write_text(secrets.token_hex(4))
-    return WandbLogger(
+    run = wandb.init(
+        id=identifier.read_text().strip(),
         name=run_dir.name,
         project=project,
-        save_dir=str(run_dir),
-        id=identifier.read_text().strip(),
-        offline=wandb_is_offline(),
+        dir=str(run_dir),
+        mode="offline" if wandb_is_offline() else "online",
+        resume="allow" if not wandb_is_offline() else None,
         config=config,
         settings=wandb.Settings(silent=True, console="off"),
     )
+    return WandbLogger(experiment=run)
 
 
 _SHOWN = {
@@ -113,6 +115,11 @@ _SHOWN = {
 
 class RateBar(TQDMProgressBar):
     """Updates done, time left, and R, D, PSNR, H_θ, α and pressure of the latest logged update."""
+
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        """The whole run is one epoch, so the bar need not count them."""
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.set_description("training")
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
         """The values behind the bar."""

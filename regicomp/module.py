@@ -178,11 +178,11 @@ class RegularizedCodec(LightningModule):
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if (step + 1) % every:
             return
-        values = {name: float(value) for name, value in terms._asdict().items()}
+        values = {name: float(value.detach()) for name, value in terms._asdict().items()}
         values["psnr_db"] = -10 * math.log10(max(values["mse_255"], 1e-10) / 255**2)
         values["lr"] = self.optimization.lr * self.optimization.factor(step)
         if self.regularizer is not None and source_bpp is not None:
-            values["source_bpp"] = float(source_bpp)
+            values["source_bpp"] = float(source_bpp.detach())
             values["alpha"] = self.regularizer.schedule.at(step)
             values["pressure"], values["capped"] = self.regularizer.read_pressure()
         if not all(math.isfinite(v) for v in values.values()):
