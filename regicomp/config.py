@@ -62,7 +62,11 @@ def _is_whole(value: Any) -> bool:
 
 
 def _number(
-    setting: str, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, null: bool = False
+    setting: str,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    null: bool = False,
 ) -> Rule:
     def holds(value: Any) -> bool:
         return (null and value is None) or (_is_number(value) and least <= value <= most and value > above)

@@ -14,6 +14,7 @@ import torch
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from regicomp import bitstream
 from regicomp.data.images import Pixels
@@ -93,7 +94,11 @@ class Codec:
         height, width = pixels.shape[:2]
         return bitstream.pack(
             bitstream.Stream(
-                self.fingerprint[: bitstream.FINGERPRINT_BYTES], width, height, coded["shape"], coded["strings"]
+                self.fingerprint[: bitstream.FINGERPRINT_BYTES],
+                width,
+                height,
+                coded["shape"],
+                coded["strings"],
             )
         )
 
@@ -176,18 +181,20 @@ def average(images: Iterable[ImageResult]) -> dict[str, Any]:
     return {**entry, "images": rows}
 
 
-def evaluate(codec: Codec, testset: TestSet, source: SourceModel | None = None, progress: Any = None) -> dict[str, Any]:
+def evaluate(
+    codec: Codec, testset: TestSet, source: SourceModel | None = None, bar: tqdm[Any] | None = None
+) -> dict[str, Any]:
     """Measure a codec on a test set; the test set's entry in the record.
 
     Args:
         codec: what is measured.
         testset: images of any sizes.
         source: q_θ, to measure H_θ(X|X̂) too.
-        progress: called with each image's name when it is done.
+        bar: moved on after each image.
     """
     results: list[ImageResult] = []
     for image in testset.images:
         results.append(evaluate_image(codec, image.name, image.load(), source))
-        if progress is not None:
-            progress(image.name)
+        if bar is not None:
+            bar.update()
     return average(results)

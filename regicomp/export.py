@@ -16,7 +16,6 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from regicomp.files import write_bytes
-from regicomp.source.base import SourceModel
 
 _SCHEMA = "1"
 # A file's metadata may name classes of these modules only; anything else would let a file run code.
@@ -93,7 +92,7 @@ def save_codec(path: Path, codec: nn.Module, spec: Spec, run: Mapping[str, Any])
     _write(path, fresh.eval(), spec, "codec", run)
 
 
-def save_source(path: Path, source: SourceModel, spec: Spec, run: Mapping[str, Any]) -> None:
+def save_source(path: Path, source: nn.Module, spec: Spec, run: Mapping[str, Any]) -> None:
     """Write the source entropy model q_θ; only measurements need it."""
     _write(path, source, spec, "source", run)
 
@@ -108,7 +107,7 @@ def _without_tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class Loaded(NamedTuple):
     """A network read from a file."""
 
-    network: nn.Module  # float32, on the CPU, in evaluation mode
+    network: Any  # a codec or a SourceModel; float32, on the CPU, in evaluation mode
     spec: Spec
     run: dict[str, Any]  # what the record says of the run that made it
     fingerprint: bytes  # SHA-256 of the weights and tables

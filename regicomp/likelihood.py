@@ -69,9 +69,7 @@ class _GaussianLogMass(torch.autograd.Function):
         rest = -torch.expm1(log_ratio)  # mass / Φ(upper)
         at_lower = _SQRT_2_OVER_PI / erfcx_lower * torch.exp(log_ratio) / rest  # φ(lower) / mass
         at_upper = torch.where(inside, density / below * _INV_SQRT_2PI, _SQRT_2_OVER_PI / erfcx_upper) / rest
-        ctx.save_for_backward(
-            sign * (at_lower - at_upper) / scale, (lower * at_lower - upper * at_upper) / scale
-        )
+        ctx.save_for_backward(sign * (at_lower - at_upper) / scale, (lower * at_lower - upper * at_upper) / scale)
         return log_upper + torch.log(rest)
 
     @staticmethod

@@ -42,7 +42,7 @@ class MetricsCsv(Logger):
             with path.open(newline="") as file:
                 rows = [row for row in csv.DictReader(file) if row["step"].isdigit() and int(row["step"]) <= resumed_at]
         self._file = path.open("w", newline="")
-        self._writer = csv.DictWriter(self._file, COLUMNS)
+        self._writer: csv.DictWriter[str] = csv.DictWriter(self._file, COLUMNS)
         self._writer.writeheader()
         self._writer.writerows(rows)
         self._file.flush()
@@ -121,7 +121,9 @@ class RateBar(TQDMProgressBar):
         super().on_train_epoch_start(trainer, *args)
         self.train_progress_bar.set_description("training")
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """The values behind the bar."""
         values: dict[str, float] = getattr(pl_module, "shown", {})
         return {label: format(values[key], spec) for key, (label, spec) in _SHOWN.items() if key in values}

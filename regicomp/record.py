@@ -45,7 +45,17 @@ def print_table(record: dict[str, Any], anchors: dict[str, dict[str, float | Non
     run = record["run"]
     alpha = "" if run.get("alpha") is None else f", α = {run['alpha']:g}, λ = {run['lmbda']:g}"
     table = Table(title=f"{run['backbone']}{alpha}, {run.get('steps')} steps, seed {run.get('seed')}")
-    columns = ["test set", "images", "bpp", "bpp estimated", "PSNR dB", "MS-SSIM", "H_θ bpp", "encode s", "decode s"]
+    columns = [
+        "test set",
+        "images",
+        "bpp",
+        "bpp estimated",
+        "PSNR dB",
+        "MS-SSIM",
+        "H_θ bpp",
+        "encode s",
+        "decode s",
+    ]
     rivals = sorted({name for rows in (anchors or {}).values() for name in rows})
     for column in [*columns, *(f"{name} dB" for name in rivals)]:
         table.add_column(column, justify="left" if column == "test set" else "right")

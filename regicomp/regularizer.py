@@ -51,7 +51,12 @@ class _Reverse(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_hat: Tensor, pull: Tensor, alpha: float, max_pressure: float, record: Callable[[Pressure], None]
+        ctx: Any,
+        x_hat: Tensor,
+        pull: Tensor,
+        alpha: float,
+        max_pressure: float,
+        record: Callable[[Pressure], None],
     ) -> Tensor:
         ctx.save_for_backward(pull)
         ctx.alpha, ctx.max_pressure, ctx.record = alpha, max_pressure, record

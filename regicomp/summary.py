@@ -58,7 +58,8 @@ def draw(
     matplotlib.use("Agg")
     shown = testset.images[:_SHOWN]
     figure = Figure(figsize=(13, 3.0 * len(shown)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
+    halves = figure.subfigures(1, 2, width_ratios=(1.25, 1), squeeze=False)
+    left, right = halves[0, 0], halves[0, 1]
     grid = left.subplots(len(shown), 2, squeeze=False)
     for (original, coded), image, row in zip(grid, shown, entry["images"], strict=False):
         pixels = image.load()

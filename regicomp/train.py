@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from regicomp import config, files
 
 if TYPE_CHECKING:
-    from regicomp.data.testsets import TestSet
     from regicomp.export import Spec
     from regicomp.module import RegularizedCodec
 
@@ -34,7 +33,7 @@ def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     Raises:
         ValueError: a setting, a folder, an image or a checkpoint is not as expected.
     """
-    from regicomp import checkpointing, record
+    from regicomp import checkpointing, evaluation, export, measuring, record
     from regicomp.data import testsets
 
     finished = run_dir / "results.json"
@@ -46,14 +45,20 @@ def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
             return known
         raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
     measured = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
-    module, spec, source_spec = _networks(cfg)
+    module, spec, source_spec = build_networks(cfg)
     ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
     seconds = _fit(cfg, run_dir, module, ckpt)
     about = _about(cfg, module)
-    return _measure(cfg, run_dir, module, (spec, source_spec), about, seconds, measured)
+    export.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
+    source = None
+    if module.regularizer is not None:
+        export.save_source(run_dir / "source.safetensors", module.regularizer.source, source_spec, about)
+        source = export.load_source(run_dir / "source.safetensors").network
+    codec = evaluation.Codec(export.load_codec(run_dir / "codec.safetensors"))
+    return measuring.measure(run_dir, codec, source, measured, about, {"training_seconds": seconds})
 
 
-def _networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
+def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     """The module with freshly initialized networks; a run and its anchor get the same codec."""
     import torch
 
@@ -86,9 +91,7 @@ def _networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     computing = precision.resolve(cfg.precision, cfg.channels_last, codec, _device_type(cfg))
     identity = {"backbone": spec.target, **{f"backbone.{k}": v for k, v in spec.arguments.items()}}
     identity |= {"configuration": config.config_hash(cfg)}
-    module = RegularizedCodec(
-        codec, objective, regularizer, optimization, cfg.seed, identity, computing.channels_last
-    )
+    module = RegularizedCodec(codec, objective, regularizer, optimization, cfg.seed, identity, computing.channels_last)
     return module, spec, source_spec
 
 
@@ -161,50 +164,6 @@ def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
         "config_hash": config.config_hash(cfg),
         "versions": record.versions(),
     }
-
-
-def _measure(
-    cfg: DictConfig,
-    run_dir: Path,
-    module: RegularizedCodec,
-    specs: tuple[Spec, Spec],
-    about: dict[str, Any],
-    seconds: float,
-    measured: list[TestSet],
-) -> dict[str, Any]:
-    """Export the networks, measure the exported codec on every test set, write record and picture."""
-    from tqdm import tqdm
-
-    from regicomp import anchors, evaluation, export, record, summary
-
-    export.save_codec(run_dir / "codec.safetensors", module.codec, specs[0], about)
-    source = None
-    if module.regularizer is not None:
-        export.save_source(run_dir / "source.safetensors", module.regularizer.source, specs[1], about)
-        source = export.load_source(run_dir / "source.safetensors").network
-    codec = evaluation.Codec(export.load_codec(run_dir / "codec.safetensors"))
-    started = time.perf_counter()
-    entries: dict[str, Any] = {}
-    for testset in measured:
-        with tqdm(total=len(testset.images), desc=f"measuring on {testset.name}", unit="image", leave=False) as bar:
-            entries[testset.name] = evaluation.evaluate(codec, testset, source, lambda _, bar=bar: bar.update())
-    written = {
-        "schema": record.SCHEMA,
-        "run": about,
-        "testsets": entries,
-        "timing": {"training_seconds": seconds, "evaluation_seconds": time.perf_counter() - started},
-    }
-    files.write_json(run_dir / "results.json", written)
-    curves = {t.name: {a.name: anchors.curve(a, t) for a in anchors.ANCHORS} for t in measured}
-    rivals = {
-        t: {name: anchors.psnr_at(points, entries[t]["bpp"]) for name, points in c.items()} for t, c in curves.items()
-    }
-    record.print_table(written, rivals)
-    first = measured[0]
-    label = f"{about['backbone']}, α = {about['alpha']:g}"
-    summary.draw(run_dir / "summary.png", codec, first, entries[first.name], curves[first.name], label)
-    print(f"record: {run_dir / 'results.json'}\ncodec: {run_dir / 'codec.safetensors'}\npicture: {run_dir / 'summary.png'}")
-    return written
 
 
 @hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="train")

@@ -74,7 +74,13 @@ def load_pool(paths: Sequence[Path], crop: int, cache: bool | str, on_error: str
 
     with ThreadPoolExecutor() as threads:
         outcomes = list(
-            tqdm(threads.map(attempt, paths), total=len(paths), desc="reading images", unit="image", leave=False)
+            tqdm(
+                threads.map(attempt, paths),
+                total=len(paths),
+                desc="reading images",
+                unit="image",
+                leave=False,
+            )
         )
     bad = [outcome for outcome in outcomes if isinstance(outcome, ValueError)]
     if bad and on_error == "raise":

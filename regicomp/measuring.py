@@ -1,0 +1,62 @@
+"""A codec measured on its test sets: the record, the table in the terminal, the picture."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from regicomp import anchors, evaluation, files, record, summary
+from regicomp.data.testsets import TestSet
+from regicomp.source.base import SourceModel
+
+
+def measure(
+    run_dir: Path,
+    codec: evaluation.Codec,
+    source: SourceModel | None,
+    testsets: list[TestSet],
+    run: dict[str, Any],
+    timing: dict[str, float],
+) -> dict[str, Any]:
+    """Code every image of every test set to bytes and back, and write `results.json` and `summary.png`.
+
+    Args:
+        run_dir: where they are written.
+        codec: the trained codec.
+        source: q_θ, to measure H_θ(X|X̂) too.
+        testsets: what is measured; the picture shows the first.
+        run: the record's `run` entry.
+        timing: seconds already spent, for the record.
+
+    Returns:
+        The record.
+
+    Raises:
+        RuntimeError: a decoded image is not the encoder's reconstruction.
+    """
+    started = time.perf_counter()
+    entries: dict[str, Any] = {}
+    for testset in testsets:
+        with tqdm(total=len(testset.images), desc=f"measuring on {testset.name}", unit="image", leave=False) as bar:
+            entries[testset.name] = evaluation.evaluate(codec, testset, source, bar)
+    written = {
+        "schema": record.SCHEMA,
+        "run": run,
+        "testsets": entries,
+        "timing": {**timing, "evaluation_seconds": time.perf_counter() - started},
+    }
+    files.write_json(run_dir / "results.json", written)
+    curves = {t.name: {a.name: anchors.curve(a, t) for a in anchors.ANCHORS} for t in testsets}
+    rivals = {
+        testset: {name: anchors.psnr_at(points, entries[testset]["bpp"]) for name, points in by_name.items()}
+        for testset, by_name in curves.items()
+    }
+    record.print_table(written, rivals)
+    first = testsets[0]
+    label = f"{run['backbone']}, α = {run['alpha']:g}"
+    summary.draw(run_dir / "summary.png", codec, first, entries[first.name], curves[first.name], label)
+    print(f"record: {run_dir / 'results.json'}\npicture: {run_dir / 'summary.png'}")
+    return written
