@@ -215,7 +215,7 @@ def check_train(cfg: DictConfig) -> None:
 
 def check_evaluate(cfg: DictConfig) -> None:
     """Refuse settings of `regicomp.evaluate`; see `check_train`."""
-    rules = (_text("checkpoint"), _text("source", null=True), *DATA_RULES)
+    rules = (_text("checkpoint"), _text("source_checkpoint", null=True), *DATA_RULES)
     _apply(tuple(r for r in rules if r.setting != "data.train_dir"), cfg)
     if not len(cfg.testsets) and not len(cfg.data.test_dirs):
         raise ValueError("`testsets` (=[]) and `data.test_dirs` are both empty: name at least one test set")
@@ -287,5 +287,6 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
     warnings.filterwarnings("ignore", message=".*does not have many workers")
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+    # Set on the very logger that speaks: Lightning sets its parents' levels at import.
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> None:
 
         measured = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
         loaded = export.load_codec(Path(cfg.checkpoint))
-        source = export.load_source(Path(cfg.source)).network if cfg.source else None
+        source = export.load_source(Path(cfg.source_checkpoint)).network if cfg.source_checkpoint else None
         measuring.measure(config.run_dir(), evaluation.Codec(loaded), source, measured, loaded.run, {})
 
 

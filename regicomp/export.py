@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from regicomp.files import write_bytes
 
-_SCHEMA = "1"
+_SCHEMA = 1
 # A file's metadata may name classes of these modules only; anything else would let a file run code.
 _TRUSTED_MODULES = ("compressai.models", "regicomp.backbone", "regicomp.source")
 
@@ -68,12 +68,9 @@ def trainable(codec: nn.Module) -> list[nn.Parameter]:
 
 def _write(path: Path, network: nn.Module, spec: Spec, kind: str, run: Mapping[str, Any]) -> None:
     tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    metadata = {
-        "format": f"regicomp-{kind}",
-        "schema": _SCHEMA,
-        "spec": json.dumps(spec._asdict(), sort_keys=True),
-        "run": json.dumps(dict(run), sort_keys=True),
-    }
+    about = {"format": f"regicomp-{kind}", "schema": _SCHEMA, "spec": spec._asdict(), "run": dict(run)}
+    # One key, since safetensors writes several in no fixed order: equal networks make equal files.
+    metadata = {"regicomp": json.dumps(about, sort_keys=True)}
     write_bytes(path, save(tensors, metadata))
 
 
@@ -113,14 +110,14 @@ class Loaded(NamedTuple):
     fingerprint: bytes  # SHA-256 of the weights and tables
 
 
-def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str], bytes]:
+def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any], bytes]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; expected the {kind}.safetensors of a run")
     try:
         with safe_open(path, framework="pt") as file:  # pyright: ignore[reportUnknownArgumentType]
-            metadata = file.metadata() or {}
+            metadata = json.loads((file.metadata() or {}).get("regicomp", "{}"))
         tensors = load(path.read_bytes())
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: is not a readable safetensors file ({error})") from error
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -136,7 +133,7 @@ def _load(path: Path, kind: str) -> Loaded:
             f"{path}: is no {kind} of this version (format {metadata.get('format')!r}, schema "
             f"{metadata.get('schema')!r}); expected 'regicomp-{kind}', {_SCHEMA!r}"
         )
-    spec = Spec(**json.loads(metadata["spec"]))
+    spec = Spec(**metadata["spec"])
     if spec.target.rpartition(".")[0] not in _TRUSTED_MODULES and not spec.target.startswith(
         tuple(f"{m}." for m in _TRUSTED_MODULES)
     ):
@@ -146,7 +143,7 @@ def _load(path: Path, kind: str) -> Loaded:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{path}: its weights do not fit {spec.target}: {error}") from error
-    return Loaded(network.eval(), spec, json.loads(metadata["run"]), fingerprint)
+    return Loaded(network.eval(), spec, metadata["run"], fingerprint)
 
 
 def load_codec(path: Path) -> Loaded:

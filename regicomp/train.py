@@ -110,9 +110,15 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
     from regicomp import checkpointing, loggers, precision
     from regicomp.data.datamodule import CropData
 
+    resumed_at = 0
+    if ckpt:
+        checkpoint = checkpointing.read(ckpt)
+        resumed_at = int(checkpoint["global_step"])
+        if resumed_at >= cfg.trainer.max_steps:  # killed after training and before the record
+            module.load_state_dict(checkpoint["state_dict"])
+            return 0.0
     computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, _device_type(cfg))
     data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed)
-    resumed_at = int(checkpointing.read(ckpt)["global_step"]) if ckpt else 0
     written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)]
     if cfg.logger.wandb:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -139,10 +145,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         default_root_dir=run_dir,
     )
     started = time.perf_counter()
-    if resumed_at < cfg.trainer.max_steps:
-        trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
-    elif ckpt:
-        module.load_state_dict(checkpointing.read(ckpt)["state_dict"])
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
     return time.perf_counter() - started
 
 

@@ -1,0 +1,169 @@
+"""Wrong settings are refused before anything is built, by name, value and what was expected."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from regicomp import config
+
+Composed = Callable[..., DictConfig]
+
+# override, the setting that the message must name, and a part of what it must say was expected
+WRONG = [
+    ("reg.alpha=-0.1", "reg.alpha", "at least 0"),
+    ("reg.alpha=lots", "reg.alpha", "finite number"),
+    ("reg.alpha=.nan", "reg.alpha", "finite number"),
+    ("reg.alpha=.inf", "reg.alpha", "finite number"),
+    ("reg.alpha=null", "reg.alpha", "finite number"),
+    ("reg.order=both", "reg.order", "codec_first, source_first"),
+    ("reg.form=three_pass", "reg.form", "one_pass, two_pass"),
+    ("reg.source_steps=0", "reg.source_steps", "at least 1"),
+    ("reg.source_steps=2", "reg.source_steps", "must be 1 with reg.order=codec_first"),
+    ("reg.warmup_steps=-1", "reg.warmup_steps", "at least 0"),
+    ("reg.warmup_steps=1.5", "reg.warmup_steps", "whole number"),
+    ("reg.warmup_steps=100000", "reg.warmup_steps", "less than `trainer.max_steps`"),
+    ("reg.ramp_steps=-1", "reg.ramp_steps", "at least 0"),
+    ("reg.max_pressure=0", "reg.max_pressure", "greater than 0"),
+    ("reg.probe=maybe", "reg.probe", "true, false"),
+    ("quality=0", "quality", "from 1 to 8"),
+    ("quality=9", "quality", "from 1 to 8"),
+    ("quality=high", "quality", "from 1 to 8"),
+    ("size=huge", "size", "paper, tiny"),
+    ("seed=-1", "seed", "from 0"),
+    ("seed=1.5", "seed", "whole number"),
+    ("trainer.max_steps=0", "trainer.max_steps", "at least 1"),
+    ("trainer.max_steps=-5", "trainer.max_steps", "at least 1"),
+    ("trainer.log_every=0", "trainer.log_every", "at least 1"),
+    ("trainer.checkpoint_every=0", "trainer.checkpoint_every", "at least 1"),
+    ("backbone.N=0", "backbone.N", "at least 1"),
+    ("backbone.M=many", "backbone.M", "whole number"),
+    ("objective.lmbda=0", "objective.lmbda", "greater than 0"),
+    ("objective.lmbda=-1", "objective.lmbda", "greater than 0"),
+    ("objective.distortion=psnr", "objective.distortion", "mse, ms_ssim"),
+    ("objective=ms_ssim", "data.crop", "larger than 160"),
+    ("source.patch=7", "source.patch", "must divide `data.crop`"),
+    ("source.patch=0", "source.patch", "at least 1"),
+    ("source.width=0", "source.width", "at least 1"),
+    ("source.density=cauchy", "source.density", "gaussian, logistic"),
+    ("source.initial_scale=0", "source.initial_scale", "greater than 0"),
+    ("data.crop=100", "data.crop", "multiple of 64"),
+    ("data.crop=0", "data.crop", "at least 1"),
+    ("data.batch_size=0", "data.batch_size", "at least 1"),
+    ("data.workers=-1", "data.workers", "at least 0"),
+    ("data.cache=sometimes", "data.cache", "auto, true, false"),
+    ("data.on_error=ignore", "data.on_error", "skip, raise"),
+    ("data.images=0", "data.images", "at least 1"),
+    ("data=folder", "data.train_dir", "a folder"),
+    ("testsets=kodak", "testsets", "a list"),
+    ("testsets=[]", "testsets", "at least one test set"),
+    ("optimizer.lr=0", "optimizer.lr", "greater than 0"),
+    ("optimizer.source_lr=1e-9", "optimizer.source_lr", "at least `optimizer.lr`"),
+    ("optimizer.schedule=step", "optimizer.schedule", "constant, cosine"),
+    ("optimizer.decay=0", "optimizer.decay", "greater than 0"),
+    ("optimizer.decay=1.5", "optimizer.decay", "at most 1"),
+    ("optimizer.clip=0", "optimizer.clip", "greater than 0"),
+    ("precision=fp8", "precision", "auto, bf16, float32"),
+    ("channels_last=perhaps", "channels_last", "auto, true, false"),
+    ("logger.wandb=online", "logger.wandb", "true, false"),
+    ("ckpt=''", "ckpt", "a text"),
+]
+
+
+@pytest.mark.parametrize(("override", "setting", "expected"), WRONG, ids=[w[0] for w in WRONG])
+def test_wrong_settings_are_refused(composed: Composed, override: str, setting: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"`{setting}`")) as caught:
+        config.check_train(composed(override))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("reg.alpha=0",),
+        ("objective=ms_ssim", "data.crop=192"),
+        ("reg.order=source_first", "reg.source_steps=3"),
+        ("reg.alpha=0", "reg.warmup_steps=1000000"),
+        ("data=folder", "data.train_dir=[a,b]", "data.test_dirs=[c]"),
+        ("data=bsds500",),
+        ("experiment=demo",),
+        ("experiment=first_light",),
+        ("strategy=cpu",),
+        ("strategy=gpu",),
+        ("backbone._target_=compressai.models.MeanScaleHyperprior",),
+    ],
+)
+def test_right_settings_are_accepted(composed: Composed, overrides: tuple[str, ...]) -> None:
+    config.check_train(composed(*overrides, tiny=False))
+
+
+def test_quality_picks_lambda_and_widths(composed: Composed) -> None:
+    low, high = composed("quality=1", tiny=False), composed("quality=6", tiny=False)
+    assert (config.lmbda(low), low.backbone.N, low.backbone.M) == (0.0018, 128, 192)
+    assert (config.lmbda(high), high.backbone.N, high.backbone.M) == (0.0483, 192, 320)
+    own = composed("quality=6", "objective.lmbda=0.5", "backbone.N=7", tiny=False)
+    assert (config.lmbda(own), own.backbone.N, own.backbone.M) == (0.5, 7, 320)
+
+
+def test_the_hash_is_of_what_the_result_depends_on(composed: Composed) -> None:
+    same = ["logger=csv", "ckpt=last", "trainer.log_every=7", "trainer.checkpoint_every=9", "data.workers=2"]
+    other = ["seed=1", "reg.alpha=0.2", "trainer.max_steps=5000", "data.crop=128", "objective.lmbda=1"]
+    expected = config.config_hash(composed())
+    assert all(config.config_hash(composed(o)) == expected for o in same)
+    assert len({config.config_hash(composed(o)) for o in other} | {expected}) == 6
+
+
+def test_labels() -> None:
+    assert config.label("backbone", "compressai.models.ScaleHyperprior") == "hyperprior"
+    assert config.label("source", "regicomp.source.hyperprior.HyperpriorSource") == "hyperprior"
+    assert config.label("backbone", "my.models.Codec") == "Codec"
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    return [(n, line) for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if line.strip()]
+
+
+def test_every_file_and_key_of_the_configuration_is_documented() -> None:
+    """A file begins with a comment; every key of a group's own file has one beside it (experiments only override)."""
+    files = sorted(config.conf_dir().rglob("*.yaml"))
+    assert len(files) > 10
+    for path in files:
+        lines = _lines(path)
+        assert lines[0][1].startswith("#"), path
+        if path.parent.name == "experiment":
+            continue
+        inherits = "defaults" in (OmegaConf.load(path) or {}) and path.parent != config.conf_dir()
+        for number, line in lines:
+            key = re.match(r"\s*(\w+): *[^ #]", line)
+            hydra_s_own = key and key[1] in ("dir", "subdir", "_target_", "distortion", "devices")
+            if key and not hydra_s_own and not inherits:
+                assert "# " in line, f"{path.name}:{number}: {line.strip()} has no comment"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["reg.alpha=-1"], 2, "error: `reg.alpha` (=-1) must be a finite number of at least 0"),
+        (["backbone=vgg"], 1, "hyperprior"),
+        (["reg.alhpa=0.1"], 1, "alhpa"),
+        (["data=folder", "data.train_dir=/nowhere", "testsets=[photos]"], 2, "/nowhere does not exist"),
+        (["testsets=[kodka]"], 2, "`testsets` (=kodka)"),
+        (["ckpt=nothing.ckpt"], 2, "`ckpt` (=nothing.ckpt)"),
+    ],
+)
+def test_the_command_says_so_in_a_line(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:
+    command = [sys.executable, "-m", "regicomp.train", "size=tiny", f"hydra.run.dir={tmp_path}/run", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == status
+    assert said in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not list(tmp_path.rglob("results.json"))

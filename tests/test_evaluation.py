@@ -1,0 +1,167 @@
+"""Pixels to bytes to pixels with a tiny trained-by-chance codec."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import nn
+
+from regicomp import anchors, evaluation, export
+from regicomp.data.testsets import TestImage, TestSet
+from regicomp.evaluation import Codec
+from regicomp.export import Spec
+from regicomp.source.hyperprior import HyperpriorSource
+
+SPEC = Spec("compressai.models.ScaleHyperprior", {"N": 12, "M": 16})
+
+
+def _lively() -> nn.Module:
+    """A codec whose latents are not all zero."""
+    torch.manual_seed(0)
+    codec = export.build(SPEC, "backbone")
+    with torch.no_grad():
+        codec.g_a[-1].weight.mul_(30)  # pyright: ignore
+        codec.h_s[-2].bias.add_(2.0)  # pyright: ignore
+    return codec
+
+
+@pytest.fixture(scope="module")
+def codec_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("codec") / "codec.safetensors"
+    export.save_codec(path, _lively(), SPEC, {"backbone": "hyperprior"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def codec(codec_file: Path) -> Codec:
+    return Codec(export.load_codec(codec_file))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (17, 33), (65, 127), (64, 64), (200, 170)])
+def test_any_size_is_decoded_to_the_encoder_s_reconstruction(codec: Codec, width: int, height: int) -> None:
+    pixels = picture(width, height)
+    result = evaluation.evaluate_image(codec, "a", pixels, HyperpriorSource(width=8))
+    assert (result.width, result.height) == (width, height)
+    assert result.bpp == 8 * result.bytes / (width * height)
+    decoded = codec.decode(codec.encode(pixels))
+    assert decoded.shape == (1, 3, height, width)
+    assert torch.equal(decoded, codec.reconstruct(pixels)[0])
+    assert (result.ms_ssim is None) == (min(width, height) < 161)
+    assert result.source_bpp is not None
+    assert result.source_bpp > 0
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 1000))
+@settings(deadline=None, max_examples=15)
+def test_random_sizes(codec: Codec, width: int, height: int, seed: int) -> None:
+    evaluation.evaluate_image(codec, "a", picture(width, height, seed))  # raises if decoder and encoder differ
+
+
+def test_real_bytes_match_the_estimate(codec: Codec) -> None:
+    result = evaluation.evaluate_image(codec, "a", picture(512, 384))
+    assert result.bpp_estimated is not None
+    assert result.bytes > 1000  # the latents are not empty
+    headers = 8 * 64 / (512 * 384)
+    assert abs(result.bpp - result.bpp_estimated) < 0.02 * result.bpp_estimated + headers
+
+
+def test_a_decoder_that_lost_step_is_an_error(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = codec.decode
+    monkeypatch.setattr(codec, "decode", lambda data: 1 - decode(data))
+    with pytest.raises(RuntimeError, match="differs from the encoder's reconstruction"):
+        evaluation.evaluate_image(codec, "a", picture(64, 64))
+
+
+def test_psnr_is_of_the_rounded_image(codec: Codec) -> None:
+    pixels = picture(80, 72)
+    result = evaluation.evaluate_image(codec, "a", pixels)
+    x_hat = np.clip(np.round(codec.reconstruct(pixels)[0][0].permute(1, 2, 0).double().numpy() * 255), 0, 255)
+    error = float(np.mean((pixels.astype(float) - x_hat) ** 2))
+    assert math.isclose(result.psnr_db, 10 * math.log10(255**2 / error), abs_tol=1e-9)
+    assert evaluation.psnr_db(0.0) == 100.0
+
+
+def test_averages_are_per_image(codec: Codec) -> None:
+    small, large = picture(70, 70, 1), picture(200, 180, 2)
+    images = [TestImage("small", lambda: small), TestImage("large", lambda: large)]
+    entry = evaluation.evaluate(codec, TestSet("two", images))
+    rows = entry["images"]
+    assert [row["name"] for row in rows] == ["small", "large"]
+    assert entry["bpp"] == pytest.approx((rows[0]["bpp"] + rows[1]["bpp"]) / 2)
+    assert entry["ms_ssim"] == rows[1]["ms_ssim"]  # the small one has none
+    assert entry["source_bpp"] is None
+
+
+def test_loading_gives_the_exported_codec(codec: Codec, codec_file: Path) -> None:
+    again = Codec(export.load_codec(codec_file))
+    pixels = picture(100, 50)
+    assert again.fingerprint == codec.fingerprint
+    assert again.encode(pixels) == codec.encode(pixels)
+
+
+def test_another_codec_s_bytes_are_refused(codec: Codec, tmp_path: Path) -> None:
+    torch.manual_seed(9)
+    export.save_codec(tmp_path / "other.safetensors", export.build(SPEC, "backbone"), SPEC, {})
+    other = Codec(export.load_codec(tmp_path / "other.safetensors"))
+    with pytest.raises(ValueError, match="not by this one"):
+        other.decode(codec.encode(picture(64, 64)))
+
+
+def test_the_exported_codec_is_the_backbone_alone(codec_file: Path) -> None:
+    from compressai.models import ScaleHyperprior
+
+    assert set(load_file(codec_file)) == set(ScaleHyperprior(12, 16).state_dict())
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "text", "source"])
+def test_a_file_that_is_no_codec_is_refused(codec_file: Path, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "codec.safetensors"
+    if damage == "cut":
+        path.write_bytes(codec_file.read_bytes()[:1000])
+    elif damage == "text":
+        path.write_text("hello")
+    elif damage == "source":
+        export.save_source(path, HyperpriorSource(width=8), Spec("regicomp.source.hyperprior.HyperpriorSource", {}), {})
+    with pytest.raises(ValueError, match=r"codec\.safetensors"):
+        export.load_codec(path)
+
+
+def test_a_file_cannot_name_a_class_to_run(tmp_path: Path) -> None:
+    path = tmp_path / "codec.safetensors"
+    export._write(path, _lively(), Spec("subprocess.Popen", {"args": ["touch", str(tmp_path / "owned")]}), "codec", {})
+    with pytest.raises(ValueError, match=r"names the class subprocess\.Popen"):
+        export.load_codec(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_initialization_takes_the_weights_and_checks_them(codec_file: Path, tmp_path: Path) -> None:
+    codec = export.build(SPEC, "backbone")
+    export.initialize(codec, codec_file)
+    for name, value in _lively().state_dict().items():
+        if "quantiles" not in name:  # solved for at export
+            assert torch.equal(codec.state_dict()[name], value), name
+    larger = export.build(Spec(SPEC.target, {"N": 16, "M": 16}), "backbone")
+    with pytest.raises(ValueError, match="`init_from`"):
+        export.initialize(larger, codec_file)
+
+
+def test_anchors_lie_on_a_rising_curve() -> None:
+    pixels = picture(170, 180)
+    testset = TestSet("one", [TestImage("a", lambda: pixels)])
+    for anchor in anchors.ANCHORS:
+        points = anchors.curve(anchor, testset)
+        rates = [p["bpp"] for p in points]
+        assert rates == sorted(rates)
+        assert points[-1]["psnr_db"] > points[0]["psnr_db"] + 3
+        middle = anchors.psnr_at(points, (rates[0] * rates[-1]) ** 0.5)
+        assert middle is not None
+        assert points[0]["psnr_db"] <= middle <= points[-1]["psnr_db"]
+        assert anchors.psnr_at(points, rates[0] / 2) is None

@@ -1,0 +1,58 @@
+"""Imports run downwards: a module imports only what stands above it in this list (design section 9)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import regicomp
+
+LAYERS = (
+    "files",
+    "config",
+    "likelihood",
+    "backbone",
+    "source",
+    "objective",
+    "regularizer",
+    "precision",
+    "data",
+    "bitstream",
+    "export",
+    "evaluation",
+    "anchors",
+    "record",
+    "summary",
+    "measuring",
+    "checkpointing",
+    "loggers",
+    "module",
+    "train",
+    "evaluate",
+)
+PACKAGE = Path(regicomp.__file__).parent
+
+
+def _layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "regicomp":
+            parts = node.module.split(".")[1:]
+            found |= {parts[0]} if parts else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("regicomp.")}
+    return found
+
+
+def test_imports_run_downwards() -> None:
+    modules = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
+    assert len(modules) > 15
+    for path in modules:
+        layer = _layer(path)
+        assert layer in LAYERS, f"{path.name}: give `{layer}` its place in the list"
+        for imported in _imported(path) - {layer}:
+            assert LAYERS.index(imported) < LAYERS.index(layer), f"{path}: {layer} imports {imported}, below it"
