@@ -36,6 +36,7 @@ PUBLISHED = {
     "slices.other_residual": 12_952_320,
 }
 TINY = {"N": 16, "M": 24, "slices": 3}
+Z_HAT = torch.linspace(-2, 2, 2 * TINY["N"]).reshape(1, -1, 1, 2)
 CHANNELS = 8
 SCALE = 8.0  # of y, and of what is predicted for it, in `codec`
 
@@ -179,15 +180,14 @@ def test_inputs_are_checked(codec: MLICPlusPlus) -> None:
 
 
 def code(codec: MLICPlusPlus, symbols: Tensor) -> Coded:
-    """The walk of a decoder that reads `symbols`, (1, M, 4, 8), under some fixed z."""
-    z_hat = torch.linspace(-2, 2, 2 * TINY["N"]).reshape(1, -1, 1, 2)
+    """The walk of a decoder that reads `symbols`, (1, M, 4, 8), under some fixed ẑ."""
 
     def quantize(i: int, positions: Tensor, predicted: Gaussians) -> Tensor:
         read = context.gather(symbols.chunk(TINY["slices"], dim=1)[i], positions)
         return context.scatter(read, positions, 4, 8) + predicted.means
 
     with torch.no_grad():
-        return codec.code_slices(z_hat, quantize)
+        return codec.code_slices(Z_HAT, quantize)
 
 
 def by_pass(coded: Coded) -> Iterator[Tensor]:
@@ -243,6 +243,77 @@ def test_local_context_reads_the_anchors_of_its_window() -> None:
     window[2:7, 2:7] = True
     assert not seen[~window].any()
     assert seen[window & board.mask].all()
+
+
+def test_local_context_keeps_anchors_among_themselves() -> None:
+    torch.manual_seed(8)
+    local = context.LocalContext(4)
+    board = context.checkerboard(6, 6)
+    with torch.no_grad():
+        local.fuse.weight[..., ~context.checkerboard(5, 5).mask] = 0  # only what anchors asked for counts
+        anchors, elsewhere = torch.randn(2, 1, 4, 6, 6)
+        found = [local(torch.where(board.mask, anchors, e), board) for e in (elsewhere, 3 - elsewhere)]
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
+    assert not torch.allclose(found[0], local(anchors.flip(1), board), atol=1e-3)
+
+
+def test_global_intra_asks_at_others_and_finds_at_anchors(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(9)
+    intra = context.GlobalIntraContext(4)
+    board = context.checkerboard(4, 6)
+    with torch.no_grad():
+        for projection in (intra.qk, intra.v):  # each position for itself
+            projection[1].weight.zero_()[..., 1, 1] = 1
+    attended: list[Tensor] = []
+    attention = context.linear_attention
+
+    def record(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        attended.extend((q, k, v))
+        return attention(q, k, v, heads)
+
+    monkeypatch.setattr(context, "linear_attention", record)
+    previous, anchors = torch.randn(2, 1, 4, 4, 6).unbind(0)
+    previous.requires_grad_()
+    anchors.requires_grad_()
+    assert intra(previous, anchors, board).shape == (1, 8, 4, 6)
+    read = ((previous, board.others), (previous, board.anchors), (anchors, board.anchors))
+    for tensor, (origin, positions) in zip(attended, read, strict=True):
+        (gradient,) = torch.autograd.grad(tensor.sum(), origin, retain_graph=True)
+        found = gradient.flatten(2).abs().sum((0, 1)).nonzero().flatten()
+        assert found.tolist() == positions.tolist()
+
+
+@torch.no_grad()
+def test_residuals_are_small_and_of_their_own_pass(codec: MLICPlusPlus) -> None:
+    symbols = torch.zeros(1, TINY["M"], 4, 8)
+    coded = code(codec, symbols)
+    residual = coded.y_hat - coded.gaussians.means
+    assert 0 < residual.abs().max() <= 0.5
+    mask = context.checkerboard(4, 8).mask
+    last = codec.slices[-1]
+    for net, touched in ((last.other_residual.net, ~mask), (last.anchor_residual.net, mask)):
+        bias = net[-1].bias.clone()
+        net[-1].bias += 0.1
+        moved = code(codec, symbols).y_hat != coded.y_hat
+        net[-1].bias.copy_(bias)
+        assert not moved[:, :-CHANNELS].any()
+        assert moved[:, -CHANNELS:, touched].all()
+        if touched is not mask:
+            assert not moved[:, -CHANNELS:, mask].any()
+
+
+@torch.no_grad()
+def test_residuals_are_predicted_from_hyper_means_and_all_that_is_decoded(codec: MLICPlusPlus) -> None:
+    seen: list[Tensor] = []
+    first = codec.slices[-1].other_residual.net[0]
+    handle = first.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    y_hat = code(codec, torch.ones(1, TINY["M"], 4, 8)).y_hat
+    handle.remove()
+    hyper_means, before, current = seen[0].split([TINY["M"], TINY["M"] - CHANNELS, CHANNELS], dim=1)
+    assert torch.equal(hyper_means, codec.h_s(Z_HAT)[:, TINY["M"] :])
+    assert torch.equal(before, y_hat[:, :-CHANNELS])
+    mask = context.checkerboard(4, 8).mask
+    assert torch.equal(current[..., mask], y_hat[:, -CHANNELS:, mask])  # anchors with their residual
 
 
 def test_linear_attention_is_attention() -> None:
