@@ -180,11 +180,11 @@ def test_inputs_are_checked(codec: MLICPlusPlus) -> None:
 
 
 def code(codec: MLICPlusPlus, symbols: Tensor) -> Coded:
-    """The walk of a decoder that reads `symbols`, (1, M, 4, 8), under some fixed ẑ."""
+    """The walk through `symbols`, (1, M, 4, 8), of a careless encoder, which gives away a slice's every value."""
 
     def quantize(i: int, positions: Tensor, predicted: Gaussians) -> Tensor:
-        read = context.gather(symbols.chunk(TINY["slices"], dim=1)[i], positions)
-        return context.scatter(read, positions, 4, 8) + predicted.means
+        del positions
+        return symbols.chunk(TINY["slices"], dim=1)[i] + predicted.means
 
     with torch.no_grad():
         return codec.code_slices(Z_HAT, quantize)
