@@ -180,7 +180,7 @@ def test_inputs_are_checked(codec: MLICPlusPlus) -> None:
 
 
 def code(codec: MLICPlusPlus, symbols: Tensor) -> Coded:
-    """The walk through `symbols`, (1, M, 4, 8), of a careless encoder, which gives away a slice's every value."""
+    """The walk through `symbols`, (1, M, 4, 8), of a careless encoder, which gives away all of a slice."""
 
     def quantize(i: int, positions: Tensor, predicted: Gaussians) -> Tensor:
         del positions
