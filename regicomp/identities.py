@@ -83,7 +83,7 @@ def lossless(joint: Joint, latent: Tensor, source: Tensor, u: Names = "U") -> li
     return [
         Identity("R + H_θ ≥ H(X)", bits, joint.entropy("X"), "≥"),
         Identity(
-            "R + H_θ = H(X) + D(p) + D(q_θ) + H(U|X̂)",
+            "R + H_θ = H(X) + KL(p) + KL(q_θ) + H(U|X̂)",
             bits,
             joint.entropy("X") + waste + joint.entropy(u, "X_hat"),
         ),
@@ -193,7 +193,7 @@ def _parts(u: Tensor) -> str:
 
 def counterexample_table(found: optima.Counterexample) -> Table:
     """The codes of least H(U) and of greatest H(X|X̂), side by side."""
-    source = ", ".join(f"{p:.3f}" for p in found.source.tolist())
+    source = ", ".join(f"{p:.2f}" for p in found.source.tolist())
     title = (
         "transform coding whose synthesis maps two codes in use to one picture: no optimum in common\n"
         f"for p = ({source}), D ≤ {found.distortion:g}"
@@ -248,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f"  {holds} of {cases}: {claim}")
         broken += holds != cases
     found = optima.counterexample(
-        (random_probabilities(optima.POINTS, generator, zeros=0.0) for _ in range(50)), optima.DISTORTIONS
+        (optima.random_percentages(generator) for _ in range(50)), optima.DISTORTIONS
     )
     console.print()
     if found is None:

@@ -141,7 +141,7 @@ class Joint:
         return self._mean(self.code_length(names, model, given))
 
     def divergence(self, names: Names, model: Tensor, given: Names = ()) -> float:
-        """D(p‖model) in bits, averaged over `given`: what `cross_entropy` spends too much."""
+        """KL(p‖model) in bits, averaged over `given`: what `cross_entropy` spends too much."""
         together = self._bits((*_tuple(names), *_tuple(given)))
         return self._mean(self.code_length(names, model, given) - (together - self._bits(given)))
 

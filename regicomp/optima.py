@@ -20,6 +20,13 @@ WEIGHTS = ((0.3, 0.1), (1.0, 0.1), (1.0, 0.3), (3.0, 1.0))  # λ and α
 TIE = 1e-10  # values closer than this count as equal; rounding stays far below, different codes far above
 
 
+def random_percentages(generator: torch.Generator) -> Tensor:
+    """A random source of POINTS points in whole percents, none zero, that can be printed exactly; float64."""
+    cuts = 1 + torch.randperm(99, generator=generator)[: POINTS - 1].sort().values
+    percents = torch.diff(cuts, prepend=torch.tensor([0]), append=torch.tensor([100]))
+    return percents.double() / 100
+
+
 class Codes(NamedTuple):
     """Codes of one source, one a row; n of them, for K points. Entropies in bits."""
 
@@ -87,12 +94,12 @@ def transform_codes(source: Tensor) -> Codes:
 
 def least_rate(codes: Codes, distortion: float) -> Tensor:
     """Which codes, (n,), have the least H(U) of those within a distortion; none if none is."""
-    return _least(codes.rate, codes.distortion <= distortion)
+    return _least(codes.rate, codes.distortion <= distortion + TIE)
 
 
 def greatest_source_entropy(codes: Codes, distortion: float) -> Tensor:
     """Which codes, (n,), have the greatest H(X|X̂) of those within a distortion; none if none is."""
-    return _least(-codes.source, codes.distortion <= distortion)
+    return _least(-codes.source, codes.distortion <= distortion + TIE)
 
 
 def least_loss(codes: Codes, lmbda: float, alpha: float) -> Tensor:
