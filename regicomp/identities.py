@@ -129,9 +129,7 @@ class Setting(NamedTuple):
         codes = torch.Size(shape).numel()
         if self.injective:
             return joint.push("X_hat", torch.randperm(codes, generator=generator).reshape(shape), of=self.u)
-        return joint.push(
-            "X_hat", function(shape[:1], max(1, shape[0] // 2)), of=self.u[0]
-        )  # Ẑ only helps to code Ŷ
+        return joint.push("X_hat", function(shape[:1], max(1, shape[0] // 2)), of=self.u[0])  # Ẑ only helps to code Ŷ
 
     @property
     def u(self) -> tuple[str, ...]:
@@ -224,9 +222,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m regicomp.identities",
         description="Check the identities behind the regularizer exactly, on random finite sources.",
     )
-    parser.add_argument(
-        "--sources", type=int, default=100, metavar="N", help="random sources a setting (100)"
-    )
+    parser.add_argument("--sources", type=int, default=100, metavar="N", help="random sources a setting (100)")
     parser.add_argument("--symbols", type=int, default=6, metavar="K", help="symbols a source (6)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random sources and maps (0)")
     args = parser.parse_args(argv)
@@ -235,30 +231,22 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(width=None if Console().is_terminal else 140, highlight=False)
 
     results = [(setting, worst(setting, sources, symbols, generator)) for setting in SETTINGS]
-    console.print(
-        table(results, f"{sources} random sources of {symbols} symbols a setting: the worst of them")
-    )
+    console.print(table(results, f"{sources} random sources of {symbols} symbols a setting: the worst of them"))
     broken = sum(row.excess > TOLERANCE for _, rows in results for row in rows)
 
     on_a_line = [random_probabilities(optima.POINTS, generator, zeros=0.1) for _ in range(min(sources, 10))]
-    console.print(
-        f"\nevery code of {optima.POINTS} points on a line, squared error; random sources: {len(on_a_line)}"
-    )
+    console.print(f"\nevery code of {optima.POINTS} points on a line, squared error; random sources: {len(on_a_line)}")
     for claim, holds, cases in optima.agreements(on_a_line):
         console.print(f"  {holds} of {cases}: {claim}")
         broken += holds != cases
-    found = optima.counterexample(
-        (optima.random_percentages(generator) for _ in range(50)), optima.DISTORTIONS
-    )
+    found = optima.counterexample((optima.random_percentages(generator) for _ in range(50)), optima.DISTORTIONS)
     console.print()
     if found is None:
         console.print("no source was found on which the two goals part with a non-injective synthesis")
         broken += 1
     else:
         console.print(counterexample_table(found))
-    console.print(
-        f"{broken} of the checks above fail" if broken else f"all hold; equalities within {TOLERANCE:g}"
-    )
+    console.print(f"{broken} of the checks above fail" if broken else f"all hold; equalities within {TOLERANCE:g}")
     return 1 if broken else 0
 
 

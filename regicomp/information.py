@@ -87,13 +87,10 @@ class Joint:
         shape = [self.size(one) for one in _tuple(of)]
         if function.dtype != torch.int64 or list(function.shape) != shape:
             raise ValueError(
-                f"`function` (of {function.dtype}, shape {list(function.shape)}) must be of torch.int64, "
-                f"shape {shape}"
+                f"`function` (of {function.dtype}, shape {list(function.shape)}) must be of torch.int64, shape {shape}"
             )
         if bool((function < 0).any()):
-            raise ValueError(
-                f"`function` (with the value {int(function.min())}) must hold values of at least 0"
-            )
+            raise ValueError(f"`function` (with the value {int(function.min())}) must hold values of at least 0")
         return self.extend(name, torch.nn.functional.one_hot(function).double(), of)
 
     def extend(self, name: str, channel: Tensor, of: Names) -> Joint:
@@ -109,9 +106,7 @@ class Joint:
         """
         if channel.dim() == 0:
             raise ValueError("`channel` (a number) must have a last axis for the new variable")
-        self._check_conditional(
-            "channel", channel, [*self._shape(of), channel.shape[-1]], given=len(_tuple(of))
-        )
+        self._check_conditional("channel", channel, [*self._shape(of), channel.shape[-1]], given=len(_tuple(of)))
         table = self._broadcast(channel, of, trailing=1)
         return Joint(self.probabilities[..., None] * table, (*self.names, name))
 

@@ -60,9 +60,7 @@ def _measure(source: Tensor, u: Tensor, x_hat: Tensor) -> Codes:
         code, alike = part.chunk(2)
         synthesis = alike[: int(code.max()) + 1]  # an index is a point that it stands for
         joint = Joint(source, "X").push("U", code, of="X").push("X_hat", synthesis, of="U")
-        rows.append(
-            [joint.entropy("U"), joint.entropy("X", given="X_hat"), joint.entropy("U", given="X_hat")]
-        )
+        rows.append([joint.entropy("U"), joint.entropy("X", given="X_hat"), joint.entropy("U", given="X_hat")])
     rate, conditional, price = torch.tensor(rows, dtype=torch.float64)[which].unbind(1)
     distortion = ((x_hat - torch.arange(len(source))).double() ** 2) @ source
     return Codes(u, x_hat, rate, conditional, price, distortion)

@@ -157,9 +157,7 @@ def test_the_true_model_has_no_divergence_even_with_zeros() -> None:
         (torch.tensor([1.0], dtype=torch.float64), "", "not empty"),
     ],
 )
-def test_what_is_no_distribution_is_refused(
-    probabilities: Tensor, names: str | tuple[str, ...], message: str
-) -> None:
+def test_what_is_no_distribution_is_refused(probabilities: Tensor, names: str | tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Joint(probabilities, names)
 

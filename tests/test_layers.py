@@ -8,6 +8,8 @@ from pathlib import Path
 import regicomp
 
 LAYERS = (
+    "information",
+    "optima",
     "files",
     "config",
     "likelihood",
@@ -29,6 +31,7 @@ LAYERS = (
     "module",
     "train",
     "evaluate",
+    "identities",
 )
 PACKAGE = Path(regicomp.__file__).parent
 

@@ -55,9 +55,7 @@ def test_in_direct_coding_the_optima_coincide(source: Tensor, distortion: float)
 
 @exact
 @given(sources(2, 4), st.floats(0, 4))
-def test_with_every_synthesis_least_rate_implies_greatest_source_entropy(
-    source: Tensor, distortion: float
-) -> None:
+def test_with_every_synthesis_least_rate_implies_greatest_source_entropy(source: Tensor, distortion: float) -> None:
     codes = optima.transform_codes(source)
     cheap, blurred = optima.least_rate(codes, distortion), optima.greatest_source_entropy(codes, distortion)
     assert bool(blurred[cheap].all())
