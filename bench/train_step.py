@@ -1,0 +1,219 @@
+"""One training step of the full-size hyperprior: ours, plain and regularized, against CompressAI's example loop.
+
+`python -m bench.train_step [--rounds 5] [--crop 256] [--batch 4] [--loss-steps 300] [--loss-crop 128]`
+
+The variants take turns within one process, so that a noisy machine is equally noisy to all; medians are reported, and
+ratios of medians. The example loop is CompressAI's recipe as its examples/train.py has it: float32, contiguous, one
+Adam for the network, one for the auxiliary loss of the quantiles, gradient norm clipped at 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from regicomp import config
+
+config.quiet_libraries()
+
+import torch  # noqa: E402
+from compressai.models import ScaleHyperprior  # noqa: E402
+from hydra import compose, initialize_config_dir  # noqa: E402
+from lightning.pytorch import Callback, Trainer  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from regicomp import precision  # noqa: E402
+from regicomp.data.datamodule import CropData  # noqa: E402
+from regicomp.module import RegularizedCodec, noise_seed  # noqa: E402
+from regicomp.train import build_networks  # noqa: E402
+
+LMBDA = 0.0130
+RESULTS = Path(__file__).parent / "results.json"
+
+
+class ExampleLoop:
+    """CompressAI's example training loop, one step at a time.
+
+    Args:
+        device: where it runs.
+        seed: of the weights.
+    """
+
+    def __init__(self, device: torch.device, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.codec = ScaleHyperprior(128, 192).to(device)
+        self.device = device
+        named = dict(self.codec.named_parameters())
+        self.network = torch.optim.Adam([p for n, p in named.items() if not n.endswith("quantiles")], 1e-4)
+        self.auxiliary = torch.optim.Adam([p for n, p in named.items() if n.endswith("quantiles")], 1e-3)
+
+    def step(self, batch: Tensor) -> float:
+        """One update on uint8 crops, (B, 3, crop, crop); the loss R + λD."""
+        x = batch.to(self.device).float() / 255
+        self.network.zero_grad()
+        self.auxiliary.zero_grad()
+        out = self.codec(x)
+        pixels = x.shape[0] * x.shape[2] * x.shape[3]
+        rate = sum(torch.log(p).sum() / (-0.6931471805599453 * pixels) for p in out["likelihoods"].values())
+        loss = LMBDA * 255**2 * torch.nn.functional.mse_loss(out["x_hat"], x) + rate
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
+        self.network.step()
+        self.codec.aux_loss().backward()
+        self.auxiliary.step()
+        return loss.item()
+
+
+class _Watch(Callback):
+    """Seconds of each training step, the device's work included."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._last = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self._last = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        self.seconds.append(now - self._last)
+        self._last = now
+
+
+def _compose(crop: int, batch: int, *overrides: str) -> Any:
+    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+        return compose(
+            "train",
+            overrides=[
+                *(f"data.crop={crop}", f"data.batch_size={batch}", "data.images=8", "quality=4"),
+                *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer.schedule=constant", *overrides),
+            ],
+        )
+
+
+def fit(module: RegularizedCodec, cfg: Any, steps: int, losses: list[float] | None = None) -> list[float]:
+    """Seconds of `steps` updates by Lightning's loop, as `regicomp.train` runs it."""
+    watch = _Watch()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, device)
+    if losses is not None:
+        hand_on = losses.append
+        module._log = lambda step, terms, source_bpp: hand_on(float(terms.loss.detach()))  # pyright: ignore
+    trainer = Trainer(
+        accelerator="auto",
+        devices=1,
+        precision=computing.lightning,
+        max_steps=steps,
+        max_epochs=-1,
+        logger=False,
+        callbacks=[watch],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, datamodule=CropData(cfg.data, steps, cfg.seed))
+    return watch.seconds
+
+
+def _variants(crop: int, batch: int) -> Iterator[tuple[str, Callable[[int], list[float]]]]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loop, plain = ExampleLoop(device), _compose(crop, batch)
+    data = CropData(plain.data, 1000, 0)
+
+    def example(steps: int) -> list[float]:
+        seconds = []
+        for batch_of_crops, _ in zip(data.train_dataloader(), range(steps), strict=False):
+            started = time.perf_counter()
+            loop.step(batch_of_crops)
+            seconds.append(time.perf_counter() - started)
+        return seconds
+
+    yield "CompressAI's example loop", example
+    for name, overrides in (
+        ("plain", ["reg.alpha=0"]),
+        ("regularized, one pass", ["reg.alpha=0.1"]),
+        ("regularized, two passes", ["reg.alpha=0.1", "reg.form=two_pass"]),
+    ):
+        cfg = _compose(crop, batch, *overrides)
+        module = build_networks(cfg)[0]
+        yield name, lambda steps, module=module, cfg=cfg: fit(module, cfg, steps)
+
+
+def step_times(rounds: int, crop: int, batch: int) -> dict[str, float]:
+    """Median seconds a step by variant; each round gives every variant three steps, of which the last two count."""
+    variants = list(_variants(crop, batch))
+    seconds: dict[str, list[float]] = {name: [] for name, _ in variants}
+    for _ in range(rounds):
+        for name, run in variants:
+            seconds[name] += run(3)[1:]
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def final_losses(steps: int, crop: int, batch: int) -> dict[str, float]:
+    """Mean loss of the last 50 of `steps` updates: the example loop and our plain step, same weights, crops, noise."""
+    cfg = _compose(crop, batch, "reg.alpha=0")
+    module, ours, example = build_networks(cfg)[0], [], []
+    loop = ExampleLoop(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    for step, crops in enumerate(CropData(cfg.data, steps, 0).train_dataloader()):
+        torch.manual_seed(noise_seed(0, step, 0))
+        example.append(loop.step(crops))
+    fit(module, cfg, steps, ours)
+    return {"CompressAI's example loop": statistics.mean(example[-50:]), "plain": statistics.mean(ours[-50:])}
+
+
+def _machine() -> dict[str, str]:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU"
+    cpuinfo = Path("/proc/cpuinfo")
+    if not torch.cuda.is_available() and cpuinfo.exists():
+        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        device = f"{len(names)} cores of {names[0]}" if names else device
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    return {
+        "device": device,
+        "fast bf16": "yes" if precision.has_fast_bf16(device_type) else "no",
+        "torch": torch.__version__,
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for flag, default in (("rounds", 5), ("crop", 256), ("batch", 4), ("loss-steps", 300), ("loss-crop", 128)):
+        parser.add_argument(f"--{flag}", type=int, default=default)
+    arguments = parser.parse_args()
+    config.register_resolvers()
+    machine = _machine()
+    seconds = step_times(arguments.rounds, arguments.crop, arguments.batch)
+    losses = final_losses(arguments.loss_steps, arguments.loss_crop, arguments.batch)
+    example, plain = seconds["CompressAI's example loop"], seconds["plain"]
+    console = Console(width=110)
+    console.print(", ".join(f"{key}: {value}" for key, value in machine.items()))
+    table = Table(title=f"hyperprior (128, 192), {arguments.batch} crops of {arguments.crop}²")
+    for column in ("step", "seconds (median)", "example loop / this", "this / plain"):
+        table.add_column(column)
+    for name, value in seconds.items():
+        table.add_row(name, f"{value:.3f}", f"{example / value:.2f}", f"{value / plain:.2f}")
+    console.print(table)
+    difference = losses["plain"] / losses["CompressAI's example loop"] - 1
+    console.print(
+        f"mean loss of the last 50 of {arguments.loss_steps} steps, {arguments.batch} crops of "
+        f"{arguments.loss_crop}²: {losses}, {100 * difference:+.3f} %"
+    )
+    written = {"machine": machine, "arguments": vars(arguments), "seconds": seconds, "losses": losses}
+    RESULTS.write_text(json.dumps(written, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One folder for each table or figure: what it asks, command, results."""

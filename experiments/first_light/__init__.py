@@ -1,0 +1,1 @@
+"""The first regularized codec and its anchor on Kodak."""
