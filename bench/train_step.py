@@ -1,6 +1,7 @@
 """One training step of the full-size hyperprior: ours, plain and regularized, against CompressAI's example loop.
 
-`python -m bench.train_step [--rounds 5] [--crop 256] [--batch 4] [--loss-steps 300] [--loss-crop 128]`
+`python -m bench.train_step [--rounds 5] [--crop 256] [--batch 4] [--loss-steps 300] [--loss-crop 128]
+[--precision auto]`
 
 The variants take turns within one process, so that a noisy machine is equally noisy to all; medians are reported, and
 ratios of medians. The example loop is CompressAI's recipe as its examples/train.py has it: float32, contiguous, one
@@ -91,12 +92,13 @@ class _Watch(Callback):
         self._last = now
 
 
-def _compose(crop: int, batch: int, *overrides: str) -> Any:
+def _compose(arguments: argparse.Namespace, crop: int, *overrides: str) -> Any:
     with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
         return compose(
             "train",
             overrides=[
-                *(f"data.crop={crop}", f"data.batch_size={batch}", "data.images=8", "quality=4"),
+                *(f"data.crop={crop}", f"data.batch_size={arguments.batch}", "data.images=8", "quality=4"),
+                f"precision={arguments.precision}",
                 *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer.schedule=constant", *overrides),
             ],
         )
@@ -126,9 +128,9 @@ def fit(module: RegularizedCodec, cfg: Any, steps: int, losses: list[float] | No
     return watch.seconds
 
 
-def _variants(crop: int, batch: int) -> Iterator[tuple[str, Callable[[int], list[float]]]]:
+def _variants(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[int], list[float]]]]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loop, plain = ExampleLoop(device), _compose(crop, batch)
+    loop, plain = ExampleLoop(device), _compose(arguments, arguments.crop)
     data = CropData(plain.data, 1000, 0)
 
     def example(steps: int) -> list[float]:
@@ -145,24 +147,24 @@ def _variants(crop: int, batch: int) -> Iterator[tuple[str, Callable[[int], list
         ("regularized, one pass", ["reg.alpha=0.1"]),
         ("regularized, two passes", ["reg.alpha=0.1", "reg.form=two_pass"]),
     ):
-        cfg = _compose(crop, batch, *overrides)
+        cfg = _compose(arguments, arguments.crop, *overrides)
         module = build_networks(cfg)[0]
         yield name, lambda steps, module=module, cfg=cfg: fit(module, cfg, steps)
 
 
-def step_times(rounds: int, crop: int, batch: int) -> dict[str, float]:
+def step_times(arguments: argparse.Namespace) -> dict[str, float]:
     """Median seconds a step by variant; each round gives every variant three steps, of which the last two count."""
-    variants = list(_variants(crop, batch))
+    variants = list(_variants(arguments))
     seconds: dict[str, list[float]] = {name: [] for name, _ in variants}
-    for _ in range(rounds):
+    for _ in range(arguments.rounds):
         for name, run in variants:
             seconds[name] += run(3)[1:]
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def final_losses(steps: int, crop: int, batch: int) -> dict[str, float]:
-    """Mean loss of the last 50 of `steps` updates: the example loop and our plain step, same weights, crops, noise."""
-    cfg = _compose(crop, batch, "reg.alpha=0")
+def final_losses(arguments: argparse.Namespace) -> dict[str, float]:
+    """Mean loss of the last 50 of `loss_steps` updates: the example loop and our plain step, same weights, crops, noise."""
+    cfg, steps = _compose(arguments, arguments.loss_crop, "reg.alpha=0"), arguments.loss_steps
     module, ours, example = build_networks(cfg)[0], [], []
     loop = ExampleLoop(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     for step, crops in enumerate(CropData(cfg.data, steps, 0).train_dataloader()):
@@ -192,11 +194,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for flag, default in (("rounds", 5), ("crop", 256), ("batch", 4), ("loss-steps", 300), ("loss-crop", 128)):
         parser.add_argument(f"--{flag}", type=int, default=default)
+    parser.add_argument("--precision", default="auto", help="of our steps: auto, bf16 or float32")
     arguments = parser.parse_args()
     config.register_resolvers()
     machine = _machine()
-    seconds = step_times(arguments.rounds, arguments.crop, arguments.batch)
-    losses = final_losses(arguments.loss_steps, arguments.loss_crop, arguments.batch)
+    seconds = step_times(arguments)
+    losses = final_losses(arguments)
     example, plain = seconds["CompressAI's example loop"], seconds["plain"]
     console = Console(width=110)
     console.print(", ".join(f"{key}: {value}" for key, value in machine.items()))

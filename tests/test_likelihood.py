@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -76,6 +77,40 @@ def test_far_tail_has_the_gaussian_s_gradient() -> None:
     likelihood.bits(torch.tensor(100.0), mean, torch.tensor(1.0)).backward()
     assert mean.grad is not None
     assert math.isclose(float(mean.grad), -999.5 / math.log(2), rel_tol=1e-4)
+
+
+def _sixty_digits(v: int, mean: mpmath.mpf, scale: mpmath.mpf) -> mpmath.mpf:
+    """-log2 of the Gaussian mass of v, tails folded in, in 60 digits."""
+    lower = -mpmath.inf if v == 0 else (v - mpmath.mpf("0.5") - mean) / scale
+    upper = mpmath.inf if v == 255 else (v + mpmath.mpf("0.5") - mean) / scale
+    if lower + upper > 0:
+        lower, upper = -upper, -lower
+    return -mpmath.log((mpmath.erfc(-upper / mpmath.sqrt(2)) - mpmath.erfc(-lower / mpmath.sqrt(2))) / 2, 2)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
+@pytest.mark.parametrize(
+    ("mean", "scale"), [(100, 20), (-50, 3), (300, 0.2), (1e5, 0.14), (127.3, 0.14), (-1e4, 30), (0, 1)]
+)
+def test_values_and_gradients_against_sixty_digits(
+    dtype: torch.dtype, tolerance: float, mean: float, scale: float
+) -> None:
+    m, s = (torch.full((256,), value, dtype=dtype, requires_grad=True) for value in (mean, scale))
+    bits = likelihood.bits(LEVELS.to(dtype), m, s)
+    bits.sum().backward()
+    assert m.grad is not None
+    assert s.grad is not None
+    step = mpmath.mpf(10) ** -12
+    with mpmath.workdps(60):
+        for v in (0, 1, 100, 127, 128, 200, 254, 255):
+            exact = [mpmath.mpf(float(t.detach()[v])) for t in (m, s)]
+            mu, sigma = exact
+            by_mean = (_sixty_digits(v, mu + step, sigma) - _sixty_digits(v, mu - step, sigma)) / step / 2
+            by_scale = (_sixty_digits(v, mu, sigma + step) - _sixty_digits(v, mu, sigma - step)) / step / 2
+            value = float(_sixty_digits(v, mu, sigma))
+            assert float(bits.detach()[v]) == pytest.approx(value, rel=tolerance, abs=tolerance)
+            assert float(m.grad[v]) == pytest.approx(float(by_mean), rel=tolerance, abs=1e-3 * tolerance)
+            assert float(s.grad[v]) == pytest.approx(float(by_scale), rel=tolerance, abs=1e-3 * tolerance)
 
 
 def test_float32_even_under_autocast() -> None:
