@@ -163,7 +163,7 @@ def step_times(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def final_losses(arguments: argparse.Namespace) -> dict[str, float]:
-    """Mean loss of the last 50 of `loss_steps` updates: the example loop and our plain step, same weights, crops, noise."""
+    """Mean loss of the last 50 of `loss_steps` updates; both loops with the same weights, crops and noise."""
     cfg, steps = _compose(arguments, arguments.loss_crop, "reg.alpha=0"), arguments.loss_steps
     module, ours, example = build_networks(cfg)[0], [], []
     loop = ExampleLoop(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
