@@ -12,7 +12,7 @@ from PIL import Image
 
 from regicomp.data.images import Pixels
 from regicomp.data.testsets import TestSet
-from regicomp.evaluation import ImageResult, average, quality_of
+from regicomp.evaluation import ImageResult, average, ms_ssim_of, psnr_of
 
 
 class Anchor(NamedTuple):
@@ -29,7 +29,7 @@ WEBP = Anchor("WebP", "WEBP", (1, 8, 20, 35, 50, 65, 80, 90), {"method": 4})
 ANCHORS = (JPEG, WEBP)
 
 
-def _measure(anchor: Anchor, quality: int, name: str, pixels: Pixels) -> ImageResult:
+def _measure(anchor: Anchor, quality: int, name: str, pixels: Pixels, with_ms_ssim: bool) -> ImageResult:
     height, width = pixels.shape[:2]
     buffer = io.BytesIO()
     started = time.perf_counter()
@@ -37,7 +37,7 @@ def _measure(anchor: Anchor, quality: int, name: str, pixels: Pixels) -> ImageRe
     encoded = time.perf_counter()
     decoded = np.asarray(Image.open(io.BytesIO(buffer.getvalue())).convert("RGB"), dtype=np.uint8)
     finished = time.perf_counter()
-    psnr, similarity, similarity_db = quality_of(pixels, decoded)
+    similarity, similarity_db = ms_ssim_of(pixels, decoded) if with_ms_ssim else (None, None)
     size = len(buffer.getvalue())
     return ImageResult(
         name=name,
@@ -46,7 +46,7 @@ def _measure(anchor: Anchor, quality: int, name: str, pixels: Pixels) -> ImageRe
         bytes=size,
         bpp=8 * size / (width * height),
         bpp_estimated=None,
-        psnr_db=psnr,
+        psnr_db=psnr_of(pixels, decoded),
         psnr_db_float=None,
         ms_ssim=similarity,
         ms_ssim_db=similarity_db,
@@ -56,11 +56,17 @@ def _measure(anchor: Anchor, quality: int, name: str, pixels: Pixels) -> ImageRe
     )
 
 
-def curve(anchor: Anchor, testset: TestSet) -> list[dict[str, Any]]:
-    """The anchor's points on a test set, one an encoder quality: like a record's test-set entry, by rising rate."""
+def curve(anchor: Anchor, testset: TestSet, with_ms_ssim: bool = False) -> list[dict[str, Any]]:
+    """The anchor's points on a test set, one an encoder quality: like a record's test-set entry, by rising rate.
+
+    Args:
+        anchor: codec and qualities.
+        testset: images.
+        with_ms_ssim: measure MS-SSIM too, which takes most of the time.
+    """
     loaded = [(image.name, image.load()) for image in testset.images]
     points = [
-        {"quality": q, **average([_measure(anchor, q, name, pixels) for name, pixels in loaded])}
+        {"quality": q, **average([_measure(anchor, q, name, pixels, with_ms_ssim) for name, pixels in loaded])}
         for q in anchor.qualities
     ]
     return sorted(points, key=lambda point: point["bpp"])

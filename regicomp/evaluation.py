@@ -49,14 +49,18 @@ def psnr_db(mse_255: float) -> float:
     return 100.0 if mse_255 <= 0 else min(100.0, 10 * math.log10(255**2 / mse_255))
 
 
-def quality_of(x: Pixels, x_hat: Pixels) -> tuple[float, float | None, float | None]:
-    """PSNR in dB, MS-SSIM and MS-SSIM in dB of two 8-bit images, (H, W, 3)."""
-    difference = x.astype(np.float64) - x_hat.astype(np.float64)
-    psnr = psnr_db(float(np.mean(difference**2)))
+def psnr_of(x: Pixels, x_hat: Pixels) -> float:
+    """PSNR in dB of two 8-bit images, (H, W, 3)."""
+    difference = x.astype(np.float32) - x_hat.astype(np.float32)  # whole numbers, exact in float32
+    return psnr_db(float(np.mean(difference * difference, dtype=np.float64)))
+
+
+def ms_ssim_of(x: Pixels, x_hat: Pixels) -> tuple[float | None, float | None]:
+    """MS-SSIM and MS-SSIM in dB of two 8-bit images, (H, W, 3); None where a side is shorter than 161 pixels."""
     if min(x.shape[:2]) < _MS_SSIM_LEAST_SIDE:
-        return psnr, None, None
+        return None, None
     similarity = float(ms_ssim(*(to_tensor(image) * 255 for image in (x, x_hat)), data_range=255))
-    return psnr, similarity, min(100.0, -10 * math.log10(max(1 - similarity, 1e-10)))
+    return similarity, min(100.0, -10 * math.log10(max(1 - similarity, 1e-10)))
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -147,7 +151,7 @@ def evaluate_image(codec: Codec, name: str, pixels: Pixels, source: SourceModel 
             "encoder and decoder have lost step"
         )
     x = to_tensor(pixels)
-    psnr, similarity, similarity_db = quality_of(pixels, rounded)
+    similarity, similarity_db = ms_ssim_of(pixels, rounded)
     return ImageResult(
         name=name,
         width=width,
@@ -155,7 +159,7 @@ def evaluate_image(codec: Codec, name: str, pixels: Pixels, source: SourceModel 
         bytes=size,
         bpp=8 * size / (width * height),
         bpp_estimated=estimated,
-        psnr_db=psnr,
+        psnr_db=psnr_of(pixels, rounded),
         psnr_db_float=psnr_db(float(torch.mean((255 * (x_hat - x).double()) ** 2))),
         ms_ssim=similarity,
         ms_ssim_db=similarity_db,
