@@ -24,8 +24,8 @@ class Anchor(NamedTuple):
     options: dict[str, Any]
 
 
-JPEG = Anchor("JPEG", "JPEG", (3, 6, 10, 15, 20, 30, 40, 55, 70, 85), {"optimize": True})
-WEBP = Anchor("WebP", "WEBP", (1, 8, 20, 35, 50, 65, 80, 90), {"method": 4})
+JPEG = Anchor("JPEG", "JPEG", (3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 40, 55, 70, 85), {"optimize": True})
+WEBP = Anchor("WebP", "WEBP", (1, 4, 8, 14, 20, 35, 50, 65, 80, 90), {"method": 4})
 ANCHORS = (JPEG, WEBP)
 
 

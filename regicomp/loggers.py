@@ -6,6 +6,7 @@ import csv
 import netrc
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,13 @@ def wandb_logger(run_dir: Path, project: str, config: dict[str, Any]) -> WandbLo
         settings=wandb.Settings(silent=True, console="off"),
     )
     return WandbLogger(experiment=run)
+
+
+def finish() -> None:
+    """End this process's W&B run, if there is one, so that the next of a sweep gets its own."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
 
 
 _SHOWN = {

@@ -145,7 +145,10 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         default_root_dir=run_dir,
     )
     started = time.perf_counter()
-    trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
+    finally:
+        loggers.finish()
     return time.perf_counter() - started
 
 

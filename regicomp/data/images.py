@@ -46,19 +46,23 @@ def read(path: Path) -> Pixels:
     """
     try:
         with Image.open(path) as image:
-            if image.mode in _DEEP_MODES:
-                raise ValueError(f"{path}: has more than 8 bits a sample (mode {image.mode}); convert it first")
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-                paper = Image.new("RGBA", upright.size, "white")
-                upright = Image.alpha_composite(paper, upright.convert("RGBA"))
-            return np.array(upright.convert("RGB"))
-    except ValueError:
-        raise
+            mode = image.mode
+            pixels = None if mode in _DEEP_MODES else _to_rgb(image)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: is too large to be decoded safely ({error})") from error
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: cannot be decoded ({error})") from error
+    if pixels is None:
+        raise ValueError(f"{path}: has more than 8 bits a sample (mode {mode}); convert it first")
+    return pixels
+
+
+def _to_rgb(image: Image.Image) -> Pixels:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        paper = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(paper, upright.convert("RGBA"))
+    return np.array(upright.convert("RGB"))
 
 
 def size(path: Path) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,12 @@ def test_unknown_and_doubled_test_sets_are_refused(folder: Path) -> None:
         testsets.find(["kodka"], "nowhere", [])
     with pytest.raises(ValueError, match="twice"):
         testsets.find([], "nowhere", [str(folder), str(folder)])
+
+
+@pytest.mark.skipif("CI" not in os.environ and "REGICOMP_DATA" not in os.environ, reason="needs $REGICOMP_DATA")
+def test_kodak_is_whole() -> None:
+    (kodak,) = testsets.find(["kodak"], os.environ["REGICOMP_DATA"], [])
+    assert len(kodak.images) == 24
+    shapes = [image.load().shape for image in kodak.images]
+    assert shapes.count((512, 768, 3)) == 18
+    assert shapes.count((768, 512, 3)) == 6
