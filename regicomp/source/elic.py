@@ -55,8 +55,8 @@ class _Group(nn.Module):
 
     def forward(self, features: Tensor, before: Tensor, current: Tensor, board: Checkerboard) -> Tensor:
         """Features (B, width, h, w), residuals of the groups before (B, their g, h, w) and of this one (B, g, h, w)."""
-        anchors = torch.where(board.mask, current, 0)
-        contexts = [features, torch.where(board.mask, 0, self.spatial_context(anchors))]
+        # At the others the checkerboard's kernel meets anchors only.
+        contexts = [features, torch.where(board.mask, 0, self.spatial_context(current))]
         if self.channel_context is not None:
             contexts.append(self.channel_context(before))
         return self.head(torch.cat(contexts, dim=1))
