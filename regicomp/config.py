@@ -51,6 +51,7 @@ class Rule(NamedTuple):
     setting: str
     holds: Callable[[Any], bool]
     expected: str
+    absent: bool = False  # whether the key may be missing altogether
 
 
 def _is_number(value: Any) -> bool:
@@ -81,13 +82,13 @@ def _number(
     return Rule(setting, holds, " ".join(words) + (", or null" if null else ""))
 
 
-def _whole(setting: str, least: int, most: int | None = None, null: bool = False) -> Rule:
+def _whole(setting: str, least: int, most: int | None = None, null: bool = False, absent: bool = False) -> Rule:
     def holds(value: Any) -> bool:
         in_range = _is_whole(value) and value >= least and (most is None or value <= most)
         return in_range or (null and value is None)
 
     span = f"of at least {least}" if most is None else f"from {least} to {most}"
-    return Rule(setting, holds, f"a whole number {span}" + (", or null" if null else ""))
+    return Rule(setting, holds, f"a whole number {span}" + (", or null" if null else ""), absent)
 
 
 def _one_of(setting: str, *values: Any) -> Rule:
@@ -135,7 +136,7 @@ TRAIN_RULES = (
     _whole("seed", 0, 2**63 - 1),
     _text("backbone._target_"),
     _whole("backbone.N", 1),
-    _whole("backbone.M", 1),
+    _whole("backbone.M", 1, absent=True),  # not every codec has it
     _text("source._target_"),
     _whole("source.patch", 1),
     _whole("source.width", 1),
@@ -170,6 +171,9 @@ TRAIN_RULES = (
 
 def _apply(rules: tuple[Rule, ...], cfg: DictConfig) -> None:
     for rule in rules:
+        parent, _, key = rule.setting.rpartition(".")
+        if rule.absent and key not in tuple(OmegaConf.select(cfg, parent)):  # `in` alone overlooks ???
+            continue
         try:
             value = OmegaConf.select(cfg, rule.setting, throw_on_missing=True)
         except OmegaConfBaseException as error:
