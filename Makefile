@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUN ?= outputs/demo
+JOBS ?= 2
 
 .PHONY: help setup train test test-slow lint format bench first-light clean
 .DEFAULT_GOAL := help
@@ -23,10 +24,10 @@ train: setup ## train, test and draw a small regularized codec on the embedded d
 	$(BIN)/python -m regicomp.train experiment=demo hydra.run.dir=$(RUN) ckpt=last
 
 test: setup ## the tests that CI runs
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow'
 
 test-slow: setup ## every test, the ones that take minutes too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
 lint: setup ## ruff (lint and format) and pyright
 	$(BIN)/ruff check .
