@@ -41,7 +41,8 @@ class _CodedForward(JointAutoregressiveHierarchicalPriors):
         """Quantize position by position with the very operations of `compress` and `decompress`."""
         side = self.context_prediction.kernel_size[0]
         margin = side // 2
-        weight = self.context_prediction.weight * self.context_prediction.mask
+        mask: Tensor = self.context_prediction.mask  # pyright: ignore[reportAssignmentType]
+        weight = self.context_prediction.weight * mask
         y_hat = F.pad(torch.zeros_like(y), (margin,) * 4)
         scales, means = torch.empty_like(y), torch.empty_like(y)
         for row in range(y.shape[2]):
