@@ -1,7 +1,7 @@
 """One training step of the full-size hyperprior: ours, plain and regularized, against CompressAI's example loop.
 
 `python -m bench.train_step [--rounds 5] [--crop 256] [--batch 4] [--loss-steps 300] [--loss-crop 128]
-[--precision auto]`
+[--precision auto] [--channels-last auto]`
 
 The variants take turns within one process, so that a noisy machine is equally noisy to all; medians are reported, and
 ratios of medians. The example loop is CompressAI's recipe as its examples/train.py has it: float32, contiguous, one
@@ -98,7 +98,7 @@ def _compose(arguments: argparse.Namespace, crop: int, *overrides: str) -> Any:
             "train",
             overrides=[
                 *(f"data.crop={crop}", f"data.batch_size={arguments.batch}", "data.images=8", "quality=4"),
-                f"precision={arguments.precision}",
+                *(f"precision={arguments.precision}", f"channels_last={arguments.channels_last}"),
                 *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer.schedule=constant", *overrides),
             ],
         )
@@ -195,6 +195,7 @@ def main() -> None:
     for flag, default in (("rounds", 5), ("crop", 256), ("batch", 4), ("loss-steps", 300), ("loss-crop", 128)):
         parser.add_argument(f"--{flag}", type=int, default=default)
     parser.add_argument("--precision", default="auto", help="of our steps: auto, bf16 or float32")
+    parser.add_argument("--channels-last", default="auto", help="of our steps: auto, true or false")
     arguments = parser.parse_args()
     config.register_resolvers()
     machine = _machine()

@@ -99,7 +99,10 @@ def test_unknown_and_doubled_test_sets_are_refused(folder: Path) -> None:
         testsets.find([], "nowhere", [str(folder), str(folder)])
 
 
-@pytest.mark.skipif("CI" not in os.environ and "REGICOMP_DATA" not in os.environ, reason="needs $REGICOMP_DATA")
+@pytest.mark.skipif(
+    "CI" not in os.environ and "REGICOMP_DATA" not in os.environ,
+    reason="the Kodak images are not part of the project: set REGICOMP_DATA to the folder that holds kodak/",
+)
 def test_kodak_is_whole() -> None:
     (kodak,) = testsets.find(["kodak"], os.environ["REGICOMP_DATA"], [])
     assert len(kodak.images) == 24
