@@ -14,7 +14,10 @@ from regicomp.data.images import Pixels
 SIDE = 320
 _DISCS = 3500
 _MOOD = 0.35  # how far an image's colours lean to one of them, as a photograph's do
-_RADII = (2.0, 160.0)  # pixels
+# Smallest radius in pixels, drawn for each image: photographs differ in sharpness, and over this range JPEG spends as
+# many bits on the images as on photographs. Everything smaller would be texture that no budget of ours learns.
+_SMALLEST = (3.0, 16.0)
+_LARGEST = 160.0  # pixels
 _OVERSAMPLING = 2
 
 
@@ -25,12 +28,15 @@ def _palette() -> Pixels:
 
 def _image(rng: np.random.Generator, palette: Pixels) -> Pixels:
     side = SIDE * _OVERSAMPLING
-    low, high = (r * _OVERSAMPLING for r in _RADII)
+    low = _OVERSAMPLING * _SMALLEST[0] * (_SMALLEST[1] / _SMALLEST[0]) ** rng.random()
+    high = _OVERSAMPLING * _LARGEST
     # Inverse of the distribution function of a density ∝ r^-3 on [low, high].
     radii = (low**-2 - rng.random(_DISCS) * (low**-2 - high**-2)) ** -0.5
     centres = rng.random((_DISCS, 2)) * (side + 2 * radii[:, None]) - radii[:, None]
-    mood = palette[rng.integers(len(palette))]
-    colours = (1 - _MOOD) * palette[rng.integers(0, len(palette), _DISCS)] + _MOOD * mood
+    # One photograph has few hues. Exchanging its channels gives the others and keeps brightness and saturation.
+    mood = rng.permutation(palette[rng.integers(len(palette))])
+    drawn = palette[rng.integers(0, len(palette), _DISCS)]
+    colours = (1 - _MOOD) * rng.permuted(drawn, axis=1) + _MOOD * mood
     canvas = Image.new("RGB", (side, side), tuple(int(c) for c in mood))
     draw = ImageDraw.Draw(canvas)
     # The largest few lie at the bottom as backdrop; the others fall in the order drawn.
