@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from regicomp import files
+
 QUALITIES = range(1, 9)
 
 
@@ -43,6 +45,7 @@ def _width(paper: Any, tiny: Any, *, _root_: DictConfig) -> int:
 def register_resolvers() -> None:
     """Make the resolvers that conf/ uses known to OmegaConf."""
     OmegaConf.register_new_resolver("width", _width, replace=True)
+    OmegaConf.register_new_resolver("run_folder", files.folder_name, replace=True)
 
 
 class Rule(NamedTuple):
@@ -272,6 +275,24 @@ def config_hash(cfg: DictConfig) -> str:
         for key in keys:
             plain.get(group, {}).pop(key, None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def training_data(cfg: DictConfig) -> list[str]:
+    """What a run was trained on, for its record: folders, by their path below `data.root` where they lie in it."""
+    folders = cfg.data.train_dir
+    if folders is None:
+        return [f"dead leaves, {cfg.data.images} images"]
+    root = Path(cfg.data.root).resolve()
+    paths = [Path(f).resolve() for f in ([folders] if isinstance(folders, str) else folders)]
+    return [(p.relative_to(root) if p.is_relative_to(root) else Path(p.name)).as_posix() for p in paths]
+
+
+def in_sweep() -> bool:
+    """Whether this is a run of a Hydra multirun."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def run_dir() -> Path:

@@ -1,15 +1,32 @@
-"""Files that are written whole or not at all, and the form in which a user's mistake is told."""
+"""Files that are written whole or not at all, names fit for them, and the form in which a user's mistake is told."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+_LONGEST_NAME = 160  # file systems allow 255 bytes
+
+
+def folder_name(overrides: str) -> str:
+    """A run's folder in its sweep: its overrides, made fit for a file system; long ones end in a digest.
+
+    Args:
+        overrides: Hydra's `hydra.job.override_dirname`, such as "quality=1,reg.alpha=0.1".
+    """
+    name = re.sub(r"[^A-Za-z0-9=.,+_-]+", "-", overrides).strip("-.") or "run"
+    if len(name) <= _LONGEST_NAME and name == overrides:
+        return name
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    return f"{name[:_LONGEST_NAME]}-{digest}"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

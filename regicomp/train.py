@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp import config, files
+from regicomp import config, files, sweep
 
 if TYPE_CHECKING:
     from regicomp.export import Spec
@@ -165,6 +165,9 @@ def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
         "quality": cfg.quality,
         "seed": cfg.seed,
         "steps": cfg.trainer.max_steps,
+        "data": config.training_data(cfg),
+        "crop": cfg.data.crop,
+        "batch_size": cfg.data.batch_size,
         "parameters": sum(p.numel() for p in module.codec.parameters()),
         "source_parameters": sum(p.numel() for p in module.theta),
         "config_hash": config.config_hash(cfg),
@@ -175,10 +178,18 @@ def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
 @hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="train")
 def main(cfg: DictConfig) -> None:
     """Entry point."""
-    with files.told_in_one_line():
-        config.check_train(cfg)
-        config.quiet_libraries()
-        train(cfg, config.run_dir())
+    if config.in_sweep():
+        with sweep.kept_apart(config.run_dir()):
+            _checked(sweep.resuming(cfg))
+    else:
+        with files.told_in_one_line():
+            _checked(cfg)
+
+
+def _checked(cfg: DictConfig) -> None:
+    config.check_train(cfg)
+    config.quiet_libraries()
+    train(cfg, config.run_dir())
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ LAYERS = (
     "checkpointing",
     "loggers",
     "module",
+    "sweep",
     "train",
     "evaluate",
     "identities",

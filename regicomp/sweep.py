@@ -1,0 +1,126 @@
+"""Sweeps (`python -m regicomp.train -m …`): folders named by settings, failures kept apart, a summary at the end.
+
+A sweep started again goes on where it was: each run's folder follows from its overrides alone, a finished record is
+reported and not repeated, a half-finished run resumes, and a failed one is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+from rich.console import Console
+from rich.table import Table
+
+from regicomp import files
+
+log = logging.getLogger(__name__)
+
+ERROR_FILE = "error.txt"
+
+
+def size(overrides: list[str]) -> int:
+    """Number of runs in a sweep, from its command line."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return math.prod(len(list(o.sweep_string_iterator())) for o in parsed if o.is_sweep_override())
+
+
+@contextlib.contextmanager
+def kept_apart(run_dir: Path) -> Iterator[None]:
+    """Write a run's failure to its folder instead of letting it end the sweep; an earlier failure is forgotten.
+
+    Only what stops the process itself (an interrupt, a request to stop and be started again) gets through.
+    """
+    error_file = run_dir / ERROR_FILE
+    error_file.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        log.error("this run failed, the sweep goes on: %s", line)
+        files.write_bytes(error_file, f"{line}\n\n{traceback.format_exc()}".encode())
+
+
+class Outcome(NamedTuple):
+    """What became of one run of a sweep."""
+
+    name: str  # of its folder
+    state: str  # "finished", "failed" or "unfinished"
+    error: str = ""
+
+
+def outcomes(sweep_dir: Path) -> list[Outcome]:
+    """The state of every run in a sweep's folder, by name."""
+    found: list[Outcome] = []
+    for hydra_dir in sorted(sweep_dir.rglob(".hydra")):
+        run_dir = hydra_dir.parent
+        name = run_dir.relative_to(sweep_dir).as_posix()
+        if (run_dir / ERROR_FILE).exists():
+            found.append(Outcome(name, "failed", (run_dir / ERROR_FILE).read_text().partition("\n")[0]))
+        else:
+            found.append(Outcome(name, "finished" if (run_dir / "results.json").exists() else "unfinished"))
+    return found
+
+
+class SweepProgress(Callback):
+    """Says which run of how many starts and how long the rest may take; at the end a table, status 1 if any failed."""
+
+    def __init__(self) -> None:
+        self._runs = 0
+        self._started = 0.0
+        self._done = 0
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Count the runs."""
+        self._runs = size(list(config.hydra.overrides.task))
+        self._started = time.monotonic()
+        print(f"sweep of {self._runs} runs in {config.hydra.sweep.dir}", flush=True)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Say where the sweep stands (launchers that run jobs elsewhere give no such line)."""
+        if not self._runs:
+            return
+        line = f"run {self._done + 1} of {self._runs}: {config.hydra.job.override_dirname}"
+        if self._done:
+            left = (time.monotonic() - self._started) / self._done * (self._runs - self._done)
+            line += f" (about {left / 60:.0f} min left in all)"
+        print(line, flush=True)
+
+    def on_job_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Count it."""
+        self._done += 1
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the table of outcomes.
+
+        Raises:
+            SystemExit: with status 1, if a run failed.
+        """
+        found = outcomes(Path(config.hydra.sweep.dir))
+        failed = [outcome for outcome in found if outcome.state == "failed"]
+        table = Table(title=f"{config.hydra.sweep.dir}: {len(found)} runs, {len(failed)} failed")
+        for column in ("run", "state", "error"):
+            table.add_column(column, overflow="fold")
+        for outcome in found:
+            table.add_row(*outcome)
+        Console(width=None if Console().is_terminal else 140).print(table)
+        if failed:
+            print("the same command tries the failed runs again and skips the finished ones", flush=True)
+            raise SystemExit(1)
+
+
+def resuming(cfg: DictConfig) -> DictConfig:
+    """The configuration of a run of a sweep: it always goes on from what its folder holds."""
+    if cfg.ckpt is None:
+        with open_dict(cfg):
+            cfg.ckpt = "last"
+    return cfg
