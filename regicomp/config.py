@@ -295,6 +295,15 @@ def in_sweep() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def sweep_name() -> str | None:
+    """The folder name of the multirun this run belongs to, if any."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized() or not in_sweep():
+        return None
+    return Path(HydraConfig.get().sweep.dir).name
+
+
 def run_dir() -> Path:
     """The run directory that Hydra chose for this job."""
     from hydra.core.hydra_config import HydraConfig

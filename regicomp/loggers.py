@@ -1,18 +1,14 @@
-"""What is seen while training: the progress bar, metrics.csv, and Weights & Biases."""
+"""What is seen while training: the progress bar and metrics.csv (W&B: dashboard.py)."""
 
 from __future__ import annotations
 
 import csv
-import netrc
-import os
-import secrets
-import sys
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 
 COLUMNS = (
     "step",
@@ -69,46 +65,6 @@ class MetricsCsv(Logger):
     def finalize(self, status: str) -> None:
         """Close the file."""
         self._file.close()
-
-
-def wandb_is_offline() -> bool:
-    """Whether W&B must not connect: no WANDB_MODE and no API key in the environment or in ~/.netrc."""
-    mode = os.environ.get("WANDB_MODE")
-    if mode is not None:
-        return mode != "online"
-    if os.environ.get("WANDB_API_KEY"):
-        return False
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is None
-    except (OSError, netrc.NetrcParseError):
-        return True
-
-
-def wandb_logger(run_dir: Path, project: str, config: dict[str, Any]) -> WandbLogger:
-    """W&B beside the record; a resumed run goes on under the same id. Never asks for a key."""
-    import wandb
-
-    identifier = run_dir / "wandb_id"
-    if not identifier.exists():
-        identifier.write_text(secrets.token_hex(4))
-    run = wandb.init(
-        id=identifier.read_text().strip(),
-        name=run_dir.name,
-        project=project,
-        dir=str(run_dir),
-        mode="offline" if wandb_is_offline() else "online",
-        resume="allow" if not wandb_is_offline() else None,
-        config=config,
-        settings=wandb.Settings(silent=True, console="off"),
-    )
-    return WandbLogger(experiment=run)
-
-
-def finish() -> None:
-    """End this process's W&B run, if there is one, so that the next of a sweep gets its own."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish()
 
 
 _SHOWN = {

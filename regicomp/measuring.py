@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from regicomp import anchors, evaluation, files, record, summary
 from regicomp.data.testsets import TestSet
 from regicomp.source.base import SourceModel
+
+
+class Measured(NamedTuple):
+    """A run measured on its test sets."""
+
+    record: dict[str, Any]  # as in results.json
+    anchors: dict[str, dict[str, list[dict[str, Any]]]]  # by test set, the classical codecs' points by name
 
 
 def measure(
@@ -20,7 +27,7 @@ def measure(
     testsets: list[TestSet],
     run: dict[str, Any],
     timing: dict[str, float],
-) -> dict[str, Any]:
+) -> Measured:
     """Code every image of every test set to bytes and back, and write `results.json` and `summary.png`.
 
     Args:
@@ -32,7 +39,7 @@ def measure(
         timing: seconds already spent, for the record.
 
     Returns:
-        The record.
+        The record, and the anchors' curves.
 
     Raises:
         RuntimeError: a decoded image is not the encoder's reconstruction.
@@ -59,4 +66,4 @@ def measure(
     label = f"{run['backbone']}, α = {run['alpha']:g}"
     summary.draw(run_dir / "summary.png", codec, first, entries[first.name], curves[first.name], label)
     print(f"record: {run_dir / 'results.json'}\npicture: {run_dir / 'summary.png'}")
-    return written
+    return Measured(written, curves)

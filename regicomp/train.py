@@ -33,7 +33,7 @@ def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     Raises:
         ValueError: a setting, a folder, an image or a checkpoint is not as expected.
     """
-    from regicomp import checkpointing, evaluation, export, measuring, record
+    from regicomp import checkpointing, dashboard, evaluation, export, measuring, record
     from regicomp.data import testsets
 
     finished = run_dir / "results.json"
@@ -44,18 +44,23 @@ def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
             record.print_table(known)
             return known
         raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
-    measured = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
+    found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
     module, spec, source_spec = build_networks(cfg)
     ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
-    seconds = _fit(cfg, run_dir, module, ckpt)
-    about = _about(cfg, module)
-    export.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
-    source = None
-    if module.regularizer is not None:
-        export.save_source(run_dir / "source.safetensors", module.regularizer.source, source_spec, about)
-        source = export.load_source(run_dir / "source.safetensors").network
-    codec = evaluation.Codec(export.load_codec(run_dir / "codec.safetensors"))
-    return measuring.measure(run_dir, codec, source, measured, about, {"training_seconds": seconds})
+    try:
+        seconds = _fit(cfg, run_dir, module, ckpt)
+        about = _about(cfg, module)
+        export.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
+        source = None
+        if module.regularizer is not None:
+            export.save_source(run_dir / "source.safetensors", module.regularizer.source, source_spec, about)
+            source = export.load_source(run_dir / "source.safetensors").network
+        codec = evaluation.Codec(export.load_codec(run_dir / "codec.safetensors"))
+        measured = measuring.measure(run_dir, codec, source, found, about, {"training_seconds": seconds})
+        dashboard.log_record(run_dir, measured.record, measured.anchors)
+    finally:
+        dashboard.finish()
+    return measured.record
 
 
 def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
@@ -107,7 +112,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
     """Train to the last step; seconds spent in this process."""
     from lightning.pytorch import Trainer
 
-    from regicomp import checkpointing, loggers, precision
+    from regicomp import checkpointing, dashboard, loggers, precision
     from regicomp.data.datamodule import CropData
 
     resumed_at = 0
@@ -122,7 +127,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
     written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)]
     if cfg.logger.wandb:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
-        written.append(loggers.wandb_logger(run_dir, cfg.logger.project, plain))
+        written.append(dashboard.start(run_dir, cfg.logger.project, plain, config.sweep_name()))
     if ckpt:
         log.info("going on from %s, update %d of %d", ckpt, resumed_at, cfg.trainer.max_steps)
     trainer = Trainer(
@@ -145,10 +150,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         default_root_dir=run_dir,
     )
     started = time.perf_counter()
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
-    finally:
-        loggers.finish()
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
     return time.perf_counter() - started
 
 

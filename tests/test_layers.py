@@ -28,6 +28,7 @@ LAYERS = (
     "measuring",
     "checkpointing",
     "loggers",
+    "dashboard",
     "module",
     "sweep",
     "train",
