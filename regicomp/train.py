@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp import config, files, sweep
+from regicomp import config, files, ranks, sweep
 
 if TYPE_CHECKING:
     from regicomp.export import Spec
@@ -33,33 +33,58 @@ def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     Raises:
         ValueError: a setting, a folder, an image or a checkpoint is not as expected.
     """
-    from regicomp import checkpointing, dashboard, evaluation, export, measuring, record
+    devices = _devices(cfg)
+    with ranks.others(cfg, run_dir, devices) as by_us:
+        return _train(cfg, run_dir, Processes(devices, by_us))
+
+
+class Processes(NamedTuple):
+    """How many processes train on this machine, and whether this command started them."""
+
+    devices: int = 1
+    by_us: bool = False
+
+
+def take_part(cfg: DictConfig, run_dir: Path) -> None:
+    """What a process does that `ranks.others` started: train with the first, measure its share, write nothing."""
+    config.register_resolvers()
+    config.quiet_libraries()
+    _train(cfg, run_dir, Processes(_devices(cfg), by_us=True))
+
+
+def _train(cfg: DictConfig, run_dir: Path, processes: Processes) -> dict[str, Any]:
+    from regicomp import checkpointing, collective, dashboard, evaluation, export, measuring, record
     from regicomp.data import testsets
 
     finished = run_dir / "results.json"
     if finished.exists() and cfg.ckpt == "last":
         known = record.read(finished)
         if known["run"]["config_hash"] == config.config_hash(cfg):
-            log.info("%s holds the finished run of this configuration", run_dir)
-            record.print_table(known)
+            if ranks.rank() == 0:
+                log.info("%s holds the finished run of this configuration", run_dir)
+                record.print_table(known)
             return known
         raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
     found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
     module, spec, source_spec = build_networks(cfg)
     ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
     try:
-        seconds = _fit(cfg, run_dir, module, ckpt)
+        seconds = _fit(cfg, run_dir, module, ckpt, processes)
         about = _about(cfg, module)
-        export.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
-        source = None
-        if module.regularizer is not None:
-            export.save_source(run_dir / "source.safetensors", module.regularizer.source, source_spec, about)
-            source = export.load_source(run_dir / "source.safetensors").network
+        if ranks.rank() == 0:
+            export.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
+            if module.regularizer is not None:
+                export.save_source(run_dir / "source.safetensors", module.regularizer.source, source_spec, about)
+        elif collective.world() == 1:  # nothing was left to train, so the processes never met: the first measures
+            return {}
+        collective.gather(None)  # the files are written
         codec = evaluation.Codec(export.load_codec(run_dir / "codec.safetensors"))
+        source = export.load_source(run_dir / "source.safetensors").network if module.regularizer is not None else None
         measured = measuring.measure(run_dir, codec, source, found, about, {"training_seconds": seconds})
         dashboard.log_record(run_dir, measured.record, measured.anchors)
     finally:
         dashboard.finish()
+        collective.leave()
     return measured.record
 
 
@@ -79,10 +104,11 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     if cfg.init_from is not None:
         export.initialize(codec, Path(cfg.init_from))
     objective = RateDistortion(config.lmbda(cfg), cfg.objective.distortion)
+    phases = config.phases_of(cfg) if cfg.phases else None
     regularizer = None
     if config.uses_source(cfg):
         torch.manual_seed(cfg.seed)
-        schedule = AlphaSchedule(cfg.reg.alpha, config.warmup_steps(cfg), config.ramp_steps(cfg))
+        schedule = AlphaSchedule(cfg.reg.alpha, config.warmup_steps(cfg), config.ramp_steps(cfg), phases)
         source = export.build(source_spec, "source")
         regularizer = Regularizer(source, objective, schedule, cfg.reg.max_pressure)
     rates = plain["optimizer"]
@@ -92,6 +118,8 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
         order=cfg.reg.order,
         form=cfg.reg.form,
         source_steps=cfg.reg.source_steps,
+        accumulate=cfg.trainer.accumulate,
+        phases=phases,
     )
     computing = precision.resolve(cfg.precision, cfg.channels_last, codec, _device_type(cfg))
     identity = {"backbone": spec.target, **{f"backbone.{k}": v for k, v in spec.arguments.items()}}
@@ -108,9 +136,47 @@ def _device_type(cfg: DictConfig) -> str:
     return "cuda" if cfg.strategy.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None) -> float:
+def _devices(cfg: DictConfig) -> int:
+    """Processes on this machine; a GPU each where there are GPUs.
+
+    Raises:
+        ValueError: the machine lacks them, or they cannot share the batch out evenly.
+    """
+    devices, wanted = cfg.strategy.devices, cfg.strategy.accelerator == "gpu" and cfg.strategy.strategy != "auto"
+    if not wanted:
+        return int(devices)
+    import torch
+
+    there = torch.cuda.device_count()
+    if there == 0:
+        raise ValueError("`strategy` (=ddp) needs CUDA GPUs and this machine has none; strategy=ddp_cpu runs here")
+    if devices != "auto" and devices > there:
+        raise ValueError(f"`strategy.devices` (={devices}) must be at most {there}, the GPUs of this machine")
+    devices = there if devices == "auto" else devices
+    for phase in config.phases_of(cfg).phases:
+        parts = devices * cfg.strategy.num_nodes * cfg.trainer.accumulate
+        if phase.batch_size % parts:
+            raise ValueError(f"`data.batch_size` (={phase.batch_size}) must be a multiple of {parts}, the shares of it")
+    return devices
+
+
+def _strategy(cfg: DictConfig) -> Any:
+    """Lightning's strategy."""
+    from lightning.pytorch.strategies import DDPStrategy
+
+    if cfg.strategy.strategy == "ddp":
+        # Every parameter has a gradient in every update, and every buffer is equal in all processes.
+        return DDPStrategy(find_unused_parameters=False, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return "auto"
+
+
+def _fit(
+    cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None, processes: Processes
+) -> float:
     """Train to the last step; seconds spent in this process."""
     from lightning.pytorch import Trainer
+
+    from lightning.pytorch.plugins.environments import LightningEnvironment
 
     from regicomp import checkpointing, dashboard, loggers, precision
     from regicomp.data.datamodule import CropData
@@ -123,17 +189,19 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
             module.load_state_dict(checkpoint["state_dict"])
             return 0.0
     computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, _device_type(cfg))
-    data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed)
-    written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)]
-    if cfg.logger.wandb:
+    data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, config.phases_of(cfg))
+    first = ranks.rank() == 0
+    written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)] if first else []
+    if cfg.logger.wandb and first:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
         written.append(dashboard.start(run_dir, cfg.logger.project, plain, config.sweep_name()))
-    if ckpt:
+    if ckpt and first:
         log.info("going on from %s, update %d of %d", ckpt, resumed_at, cfg.trainer.max_steps)
     trainer = Trainer(
         accelerator=cfg.strategy.accelerator,
-        devices=cfg.strategy.devices,
-        strategy=cfg.strategy.strategy,
+        devices=processes.devices,
+        num_nodes=cfg.strategy.num_nodes,
+        strategy=_strategy(cfg),
         precision=computing.lightning,
         max_steps=cfg.trainer.max_steps,
         max_epochs=-1,
@@ -143,7 +211,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
             checkpointing.Checkpoints(run_dir / "checkpoints", cfg.trainer.checkpoint_every),
             loggers.RateBar(refresh_rate=cfg.trainer.log_every),
         ],
-        plugins=[checkpointing.AtomicCheckpointIO()],
+        plugins=[checkpointing.AtomicCheckpointIO(), *([LightningEnvironment()] if processes.by_us else [])],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -15,8 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
+from regicomp import phases
 from regicomp.data import images
 from regicomp.data.images import Pixels
+from regicomp.phases import Phases
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +114,15 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, 1, epoch]).permutation(count)
 
 
+class Place(NamedTuple):
+    """Where a crop lies in its image, in pixels, and whether it is flipped left to right."""
+
+    top: int
+    left: int
+    crop: int
+    flipped: bool
+
+
 class CropDataset(Dataset[Tensor]):
     """Crop number `position`: every image once an epoch, at a random place, flipped left to right half the time.
 
@@ -118,23 +130,32 @@ class CropDataset(Dataset[Tensor]):
 
     Args:
         pool: images of at least `crop` pixels a side.
-        crop: side in pixels.
+        crop: side in pixels, or the run's phases, which give it by position.
         seed: of the run.
     """
 
-    def __init__(self, pool: ImagePool, crop: int, seed: int) -> None:
+    def __init__(self, pool: ImagePool, crop: int | Phases, seed: int) -> None:
         self.pool = pool
-        self.crop = crop
+        self.phases = crop if isinstance(crop, Phases) else phases.one(crop, 1)
         self.seed = seed
 
-    def __getitem__(self, position: int) -> Tensor:
+    def image_of(self, position: int) -> int:
+        """Index of the image that the crop is cut from."""
         epoch, slot = divmod(position, len(self.pool))
-        pixels = self.pool[int(_order(self.seed, epoch, len(self.pool))[slot])]
+        return int(_order(self.seed, epoch, len(self.pool))[slot])
+
+    def place_of(self, position: int, height: int, width: int) -> Place:
+        """Where in its image of `height` × `width` pixels the crop lies."""
+        crop = self.phases.crop_of(position)
         rng = np.random.default_rng([self.seed, 2, position])
-        top = rng.integers(pixels.shape[0] - self.crop + 1)
-        left = rng.integers(pixels.shape[1] - self.crop + 1)
-        cut = pixels[top : top + self.crop, left : left + self.crop]
-        if rng.random() < 0.5:
+        top, left = int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
+        return Place(top, left, crop, bool(rng.random() < 0.5))
+
+    def __getitem__(self, position: int) -> Tensor:
+        pixels = self.pool[self.image_of(position)]
+        top, left, crop, flipped = self.place_of(position, *pixels.shape[:2])
+        cut = pixels[top : top + crop, left : left + crop]
+        if flipped:
             cut = cut[:, ::-1]
         return torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1)))
 
@@ -143,14 +164,15 @@ class StepSampler(Sampler[list[int]]):
     """Positions of each codec update's crops, from any update on; its length is that of the whole run.
 
     Args:
-        batch_size: crops an update, over all ranks.
+        batch_size: crops an update, over all ranks, or the run's phases, which give it by update.
         steps: codec updates of the whole run.
         start: first update to yield.
         rank, world: this process's share: every `world`-th crop from `rank` on.
     """
 
-    def __init__(self, batch_size: int, steps: int, start: int = 0, rank: int = 0, world: int = 1) -> None:
-        self.batch_size, self.steps, self.start = batch_size, steps, start
+    def __init__(self, batch_size: int | Phases, steps: int, start: int = 0, rank: int = 0, world: int = 1) -> None:
+        self.phases = batch_size if isinstance(batch_size, Phases) else phases.one(1, batch_size)
+        self.steps, self.start = steps, start
         self.rank, self.world = rank, world
 
     def __len__(self) -> int:
@@ -158,5 +180,5 @@ class StepSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.start, self.steps):
-            first = step * self.batch_size
-            yield list(range(first + self.rank, first + self.batch_size, self.world))
+            first = self.phases.first_position(step)
+            yield list(range(first + self.rank, first + self.phases.at(step).batch_size, self.world))
