@@ -20,11 +20,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-
-from regicomp import files
 
 _GRACE_SECONDS = 10.0  # for this process to fail by itself once another has, before it is ended
 _TOLD_BY_US = ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "WORLD_SIZE")
@@ -91,7 +88,7 @@ def others(cfg: DictConfig, run_dir: Path, devices: int) -> Iterator[bool]:
         yield True
         watch.finish()
     except Exception as error:
-        if watch.failed(wait=_GRACE_SECONDS / 2):
+        if not isinstance(error, ValueError) and watch.failed(wait=_GRACE_SECONDS / 2):
             raise ChildProcessError(watch.told) from error
         raise
     finally:
@@ -110,9 +107,9 @@ def _free_port() -> int:
 
 def _start(cfg: DictConfig, run_dir: Path, local_rank: int) -> subprocess.Popen[bytes]:
     child = subprocess.Popen(
-        [sys.executable, "-m", "regicomp.ranks"],
+        [sys.executable, "-m", "regicomp.worker"],
         stdin=subprocess.PIPE,  # stays open: its end tells the child that we are gone
-        env={**os.environ, "LOCAL_RANK": str(local_rank)},
+        env={**os.environ, "LOCAL_RANK": str(local_rank), "TQDM_DISABLE": "1"},
     )
     told = {"config": OmegaConf.to_container(cfg, resolve=True), "run_dir": str(run_dir.resolve())}
     assert child.stdin is not None
@@ -176,21 +173,3 @@ class _Watch:
                 with contextlib.suppress(OSError):
                     child.stdin.close()
 
-
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()  # returns when the parent is gone
-    os._exit(1)
-
-
-def main() -> None:
-    """Entry point of a process that `others` started."""
-    with files.told_in_one_line():
-        told: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        # Late, and by name: this module stands far above the entry point.
-        train: Any = __import__("regicomp.train", fromlist=["train"])
-        train.take_part(OmegaConf.create(told["config"]), Path(told["run_dir"]))
-
-
-if __name__ == "__main__":
-    main()

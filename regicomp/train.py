@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from pathlib import Path
@@ -49,6 +50,7 @@ def take_part(cfg: DictConfig, run_dir: Path) -> None:
     """What a process does that `ranks.others` started: train with the first, measure its share, write nothing."""
     config.register_resolvers()
     config.quiet_libraries()
+    logging.getLogger("regicomp").setLevel(logging.ERROR)  # the first process tells
     _train(cfg, run_dir, Processes(_devices(cfg), by_us=True))
 
 
@@ -163,10 +165,14 @@ def _devices(cfg: DictConfig) -> int:
 def _strategy(cfg: DictConfig) -> Any:
     """Lightning's strategy."""
     from lightning.pytorch.strategies import DDPStrategy
+    from torch.nn.parallel import DistributedDataParallel
 
     if cfg.strategy.strategy == "ddp":
-        # Every parameter has a gradient in every update, and every buffer is equal in all processes.
-        return DDPStrategy(find_unused_parameters=False, broadcast_buffers=False, gradient_as_bucket_view=True)
+        # Every parameter has a gradient in every update, and every buffer is equal in all processes. The second
+        # setting has another name from torch 2.15 on.
+        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True, **{buffers: False})
     return "auto"
 
 

@@ -36,6 +36,7 @@ LAYERS = (
     "module",
     "sweep",
     "train",
+    "worker",
     "evaluate",
     "identities",
 )
