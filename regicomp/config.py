@@ -333,6 +333,11 @@ def label(group: str, target: str) -> str:
 _NOT_PART_OF_THE_RESULT = ("logger", "ckpt", "hydra", "strategy", "compile", "profile", "plan")
 
 
+def plain(node: Any) -> Any:
+    """A node of the configuration as plain dictionaries, lists and values."""
+    return OmegaConf.to_container(node, resolve=True)
+
+
 def config_hash(cfg: DictConfig) -> str:
     """Twelve hexadecimal digits that are equal for configurations that compute the same result."""
     plain = OmegaConf.to_container(cfg, resolve=True)
@@ -342,7 +347,10 @@ def config_hash(cfg: DictConfig) -> str:
         plain.pop(key, None)
     if not plain.get("phases"):
         plain.pop("phases", None)
-    for group, keys in {"trainer": ("log_every", "checkpoint_every"), "data": ("workers", "cache", "device_crops")}.items():
+    for group, keys in {
+        "trainer": ("log_every", "checkpoint_every"),
+        "data": ("workers", "cache", "device_crops"),
+    }.items():
         for key in keys:
             plain.get(group, {}).pop(key, None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

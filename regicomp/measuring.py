@@ -56,7 +56,7 @@ def measure(
         "timing": {**timing, "evaluation_seconds": time.perf_counter() - started},
     }
     if collective.rank() != 0:
-        return written
+        return Measured(written, {})
     files.write_json(run_dir / "results.json", written)
     curves = {t.name: {a.name: anchors.curve(a, t) for a in anchors.ANCHORS} for t in testsets}
     rivals = {

@@ -108,26 +108,24 @@ class RegularizedCodec(LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         """One codec update (and its θ updates) on this process's uint8 crops, (B, 3, crop, crop)."""
-        step, parts = self.global_step, self.optimization.accumulate
-        at_once = self.regularizer is None or self.optimization.at_once
+        step, parts, regularizer = self.global_step, self.optimization.accumulate, self.regularizer
         self._set_rates(step)
         seen: list[tuple[Terms, Tensor | None]] = []
         for part, crops in enumerate(batch.chunk(parts)):
             terms, x, x_hat = self._forward(crops, step, part)
-            if at_once:
-                source_bpp, loss = None, terms.loss
-                if self.regularizer is not None:
-                    with self.stage("q_theta"):
-                        source_bpp = self.regularizer(x, x_hat, step)  # its gradient reaches x̂ times -α
-                    loss = loss + source_bpp
-                with self.stage("backward"), self._unshared(part + 1 < parts):
-                    self.manual_backward(loss / parts if parts > 1 else loss)
+            if regularizer is None:
+                source_bpp = None
+                self._backward_at_once(terms.loss, part)
             elif self.optimization.order == "source_first":
-                source_bpp = self._source_first(self.regularizer, x, x_hat, terms.loss, step)
+                source_bpp = self._source_first(regularizer, x, x_hat, terms.loss, step)
+            elif self.optimization.form == "two_pass":
+                source_bpp = self._two_pass(regularizer, x, x_hat, terms.loss, step)
             else:
-                source_bpp = self._two_pass(self.regularizer, x, x_hat, terms.loss, step)
+                with self.stage("q_theta"):
+                    source_bpp = regularizer(x, x_hat, step)  # its gradient reaches x̂ times -α
+                self._backward_at_once(terms.loss + source_bpp, part)
             seen.append((terms, source_bpp))
-        if at_once:
+        if regularizer is None or self.optimization.at_once:
             self._step_codec()
             self._step_source()
         self._log(step, *_mean(seen))
@@ -162,6 +160,12 @@ class RegularizedCodec(LightningModule):
         self._backward(loss + regularizer.literal(x, x_hat, step), self.phi)
         self._step_codec()
         return source_bpp
+
+    def _backward_at_once(self, loss: Tensor, part: int) -> None:
+        """The backward pass of one part of the update's batch, through both networks."""
+        parts = self.optimization.accumulate
+        with self.stage("backward"), self._unshared(part + 1 < parts):
+            self.manual_backward(loss / parts if parts > 1 else loss)
 
     def _backward(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
         """A backward pass into one network alone; DDP awaits every parameter, so its gradients are averaged here."""
@@ -245,6 +249,8 @@ def _mean(parts: list[tuple[Terms, Tensor | None]]) -> tuple[Terms, Tensor | Non
     """Terms and H_θ of a whole batch from those of its equal parts."""
     if len(parts) == 1:
         return parts[0]
-    terms = Terms(*(torch.stack([t.detach() for t in column]).mean() for column in zip(*(p[0] for p in parts))))
+    terms = Terms(
+        *(torch.stack([t.detach() for t in column]).mean() for column in zip(*(p[0] for p in parts), strict=True))
+    )
     entropies = [p[1].detach() for p in parts if p[1] is not None]
     return terms, torch.stack(entropies).mean() if entropies else None

@@ -26,12 +26,12 @@ class Rows(NamedTuple):
     batch: int  # crops of the whole update
     first: int = 0
     stride: int = 1
-    count: int = 0
+    here: int = 0  # how many
 
     @property
     def are_all(self) -> bool:
         """Whether nothing is shared out."""
-        return self.count == self.batch
+        return self.here == self.batch
 
 
 def share(batch: int, rank: int, world: int, part: int = 0, parts: int = 1) -> Rows:
@@ -61,12 +61,12 @@ class BatchNoise:
             folded: whether it is, as in CompressAI's entropy bottleneck.
         """
         shape, rows = list(values.shape), self.rows
-        if rows.count == 0 or rows.are_all:
+        if rows.here == 0 or rows.are_all:
             return _uniform(shape, values)
-        chosen = slice(rows.first, rows.first + rows.stride * rows.count, rows.stride)
+        chosen = slice(rows.first, rows.first + rows.stride * rows.here, rows.stride)
         if not folded:
             return _uniform([rows.batch, *shape[1:]], values)[chosen]
-        places = shape[2] // rows.count
+        places = shape[2] // rows.here
         return _uniform([shape[0], rows.batch, places], values)[:, chosen].reshape(shape)
 
 

@@ -172,4 +172,3 @@ class _Watch:
             if child.stdin is not None:
                 with contextlib.suppress(OSError):
                     child.stdin.close()
-

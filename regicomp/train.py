@@ -172,17 +172,15 @@ def _strategy(cfg: DictConfig) -> Any:
         # setting has another name from torch 2.15 on.
         known = inspect.signature(DistributedDataParallel.__init__).parameters
         buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True, **{buffers: False})
+        settings: dict[str, Any] = {"find_unused_parameters": False, "gradient_as_bucket_view": True, buffers: False}
+        return DDPStrategy(**settings)
     return "auto"
 
 
-def _fit(
-    cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None, processes: Processes
-) -> float:
+def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None, processes: Processes) -> float:
     """Train to the last step; seconds spent in this process."""
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.pytorch import Trainer
-
-    from lightning.pytorch.plugins.environments import LightningEnvironment
 
     from regicomp import checkpointing, dashboard, loggers, precision
     from regicomp.data.datamodule import CropData

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
 from regicomp import files, train
 
@@ -25,7 +25,7 @@ def main() -> None:
     with files.told_in_one_line():
         told: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        train.take_part(OmegaConf.create(told["config"]), Path(told["run_dir"]))
+        train.take_part(DictConfig(told["config"]), Path(told["run_dir"]))
 
 
 if __name__ == "__main__":
