@@ -54,7 +54,7 @@ def job_name(now: str) -> str:
 
 
 @contextlib.contextmanager
-def others(cfg: DictConfig, run_dir: Path, devices: int) -> Iterator[bool]:
+def others(cfg: DictConfig, run_dir: Path, devices: int) -> Iterator[None]:
     """Start the other processes of this node where that is ours to do, and end them when the block ends.
 
     Args:
@@ -62,30 +62,25 @@ def others(cfg: DictConfig, run_dir: Path, devices: int) -> Iterator[bool]:
         run_dir: the run directory, shared by all.
         devices: processes on this node.
 
-    Yields:
-        Whether this process and its siblings were started by us.
-
     Raises:
         ChildProcessError: another process ended with an error, which ended the run.
     """
-    if "LOCAL_RANK" in os.environ:  # one of them, or torchrun's
-        yield not started_elsewhere()
-        return
-    if started_elsewhere() or (devices == 1 and cfg.strategy.num_nodes == 1):
-        yield False
+    alone = devices == 1 and cfg.strategy.num_nodes == 1
+    if alone or started_elsewhere() or "LOCAL_RANK" in os.environ:
+        yield
         return
     before = {name: os.environ.get(name) for name in _TOLD_BY_US}
     os.environ |= {
         "LOCAL_RANK": "0",
         "MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"),
-        "MASTER_PORT": os.environ.get("MASTER_PORT") or str(_free_port()),
+        "MASTER_PORT": os.environ.get("MASTER_PORT") or str(free_port()),
         "NODE_RANK": os.environ.get("NODE_RANK", "0"),
         "WORLD_SIZE": str(devices * cfg.strategy.num_nodes),
     }
     children = [_start(cfg, run_dir, local) for local in range(1, devices)]
     watch = _Watch(children)
     try:
-        yield True
+        yield
         watch.finish()
     except Exception as error:
         if not isinstance(error, ValueError) and watch.failed(wait=_GRACE_SECONDS / 2):
@@ -99,7 +94,8 @@ def others(cfg: DictConfig, run_dir: Path, devices: int) -> Iterator[bool]:
                 os.environ[name] = value
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp import config, files, ranks, sweep
+from regicomp import config, files, ranks, strategy, sweep
 
 if TYPE_CHECKING:
     from regicomp.export import Spec
@@ -34,16 +33,8 @@ def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     Raises:
         ValueError: a setting, a folder, an image or a checkpoint is not as expected.
     """
-    devices = _devices(cfg)
-    with ranks.others(cfg, run_dir, devices) as by_us:
-        return _train(cfg, run_dir, Processes(devices, by_us))
-
-
-class Processes(NamedTuple):
-    """How many processes train on this machine, and whether this command started them."""
-
-    devices: int = 1
-    by_us: bool = False
+    with ranks.others(cfg, run_dir, strategy.devices(cfg)):
+        return _train(cfg, run_dir)
 
 
 def take_part(cfg: DictConfig, run_dir: Path) -> None:
@@ -51,10 +42,10 @@ def take_part(cfg: DictConfig, run_dir: Path) -> None:
     config.register_resolvers()
     config.quiet_libraries()
     logging.getLogger("regicomp").setLevel(logging.ERROR)  # the first process tells
-    _train(cfg, run_dir, Processes(_devices(cfg), by_us=True))
+    _train(cfg, run_dir)
 
 
-def _train(cfg: DictConfig, run_dir: Path, processes: Processes) -> dict[str, Any]:
+def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     from regicomp import checkpointing, collective, dashboard, evaluation, export, measuring, record
     from regicomp.data import testsets
 
@@ -71,7 +62,7 @@ def _train(cfg: DictConfig, run_dir: Path, processes: Processes) -> dict[str, An
     module, spec, source_spec = build_networks(cfg)
     ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
     try:
-        seconds = _fit(cfg, run_dir, module, ckpt, processes)
+        seconds = _fit(cfg, run_dir, module, ckpt)
         about = _about(cfg, module)
         if ranks.rank() == 0:
             export.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
@@ -123,63 +114,15 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
         accumulate=cfg.trainer.accumulate,
         phases=phases,
     )
-    computing = precision.resolve(cfg.precision, cfg.channels_last, codec, _device_type(cfg))
+    computing = precision.resolve(cfg.precision, cfg.channels_last, codec, strategy.device_type(cfg))
     identity = {"backbone": spec.target, **{f"backbone.{k}": v for k, v in spec.arguments.items()}}
     identity |= {"configuration": config.config_hash(cfg)}
     module = RegularizedCodec(codec, objective, regularizer, optimization, cfg.seed, identity, computing.channels_last)
     return module, spec, source_spec
 
 
-def _device_type(cfg: DictConfig) -> str:
-    import torch
-
-    if cfg.strategy.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ValueError("`strategy` (=gpu) needs a CUDA GPU and this machine has none; strategy=cpu runs here")
-    return "cuda" if cfg.strategy.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def _devices(cfg: DictConfig) -> int:
-    """Processes on this machine; a GPU each where there are GPUs.
-
-    Raises:
-        ValueError: the machine lacks them, or they cannot share the batch out evenly.
-    """
-    devices, wanted = cfg.strategy.devices, cfg.strategy.accelerator == "gpu" and cfg.strategy.strategy != "auto"
-    if not wanted:
-        return int(devices)
-    import torch
-
-    there = torch.cuda.device_count()
-    if there == 0:
-        raise ValueError("`strategy` (=ddp) needs CUDA GPUs and this machine has none; strategy=ddp_cpu runs here")
-    if devices != "auto" and devices > there:
-        raise ValueError(f"`strategy.devices` (={devices}) must be at most {there}, the GPUs of this machine")
-    devices = there if devices == "auto" else devices
-    for phase in config.phases_of(cfg).phases:
-        parts = devices * cfg.strategy.num_nodes * cfg.trainer.accumulate
-        if phase.batch_size % parts:
-            raise ValueError(f"`data.batch_size` (={phase.batch_size}) must be a multiple of {parts}, the shares of it")
-    return devices
-
-
-def _strategy(cfg: DictConfig) -> Any:
-    """Lightning's strategy."""
-    from lightning.pytorch.strategies import DDPStrategy
-    from torch.nn.parallel import DistributedDataParallel
-
-    if cfg.strategy.strategy == "ddp":
-        # Every parameter has a gradient in every update, and every buffer is equal in all processes. The second
-        # setting has another name from torch 2.15 on.
-        known = inspect.signature(DistributedDataParallel.__init__).parameters
-        buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        settings: dict[str, Any] = {"find_unused_parameters": False, "gradient_as_bucket_view": True, buffers: False}
-        return DDPStrategy(**settings)
-    return "auto"
-
-
-def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None, processes: Processes) -> float:
+def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None) -> float:
     """Train to the last step; seconds spent in this process."""
-    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.pytorch import Trainer
 
     from regicomp import checkpointing, dashboard, loggers, precision
@@ -192,7 +135,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         if resumed_at >= cfg.trainer.max_steps:  # killed after training and before the record
             module.load_state_dict(checkpoint["state_dict"])
             return 0.0
-    computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, _device_type(cfg))
+    computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, strategy.device_type(cfg))
     data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, config.phases_of(cfg))
     first = ranks.rank() == 0
     written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)] if first else []
@@ -201,11 +144,10 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         written.append(dashboard.start(run_dir, cfg.logger.project, plain, config.sweep_name()))
     if ckpt and first:
         log.info("going on from %s, update %d of %d", ckpt, resumed_at, cfg.trainer.max_steps)
+    processes = strategy.trainer_settings(cfg)
+    processes["plugins"].append(checkpointing.AtomicCheckpointIO())
     trainer = Trainer(
-        accelerator=cfg.strategy.accelerator,
-        devices=processes.devices,
-        num_nodes=cfg.strategy.num_nodes,
-        strategy=_strategy(cfg),
+        **processes,
         precision=computing.lightning,
         max_steps=cfg.trainer.max_steps,
         max_epochs=-1,
@@ -215,7 +157,6 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
             checkpointing.Checkpoints(run_dir / "checkpoints", cfg.trainer.checkpoint_every),
             loggers.RateBar(refresh_rate=cfg.trainer.log_every),
         ],
-        plugins=[checkpointing.AtomicCheckpointIO(), *([LightningEnvironment()] if processes.by_us else [])],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,

@@ -14,6 +14,7 @@ LAYERS = (
     "phases",
     "ranks",
     "config",
+    "strategy",
     "likelihood",
     "backbone",
     "source",
