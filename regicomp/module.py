@@ -143,9 +143,10 @@ class RegularizedCodec(LightningModule):
 
     def _two_pass(self, regularizer: Regularizer, x: Tensor, x_hat: Tensor, loss: Tensor, step: int) -> Tensor:
         """The literal form of the one-pass update: φ's step at θ_t, then θ's on the same, detached x̂."""
-        self._backward(loss + regularizer.literal(x, x_hat, step), self.phi)
+        self._backward(loss + self._literal(regularizer, x, x_hat, step), self.phi)
         self._step_codec()
-        source_bpp = regularizer.source(x, x_hat.detach())
+        with self.stage("q_theta"):
+            source_bpp = regularizer.source(x, x_hat.detach())
         self._backward(source_bpp, self.theta)
         self._step_source()
         return source_bpp
@@ -154,12 +155,17 @@ class RegularizedCodec(LightningModule):
         """`source_steps` steps of θ on the detached x̂, then φ's step at the new θ, as GAN critics are trained."""
         source_bpp = torch.zeros(())
         for _ in range(self.optimization.source_steps):
-            source_bpp = regularizer.source(x, x_hat.detach())
+            with self.stage("q_theta"):
+                source_bpp = regularizer.source(x, x_hat.detach())
             self._backward(source_bpp, self.theta)
             self._step_source()
-        self._backward(loss + regularizer.literal(x, x_hat, step), self.phi)
+        self._backward(loss + self._literal(regularizer, x, x_hat, step), self.phi)
         self._step_codec()
         return source_bpp
+
+    def _literal(self, regularizer: Regularizer, x: Tensor, x_hat: Tensor, step: int) -> Tensor:
+        with self.stage("q_theta"):
+            return regularizer.literal(x, x_hat, step)
 
     def _backward_at_once(self, loss: Tensor, part: int) -> None:
         """The backward pass of one part of the update's batch, through both networks."""
@@ -169,9 +175,10 @@ class RegularizedCodec(LightningModule):
 
     def _backward(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
         """A backward pass into one network alone; DDP awaits every parameter, so its gradients are averaged here."""
-        with self._unshared(True):
-            self.manual_backward(loss, inputs=parameters)
-        collective.average_gradients(parameters)
+        with self.stage("backward"):
+            with self._unshared(True):
+                self.manual_backward(loss, inputs=parameters)
+            collective.average_gradients(parameters)
 
     def _unshared(self, hold_back: bool) -> AbstractContextManager[Any]:
         """Where `hold_back`, a context in which DDP leaves the gradients to each process."""

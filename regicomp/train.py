@@ -61,6 +61,13 @@ def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
     module, spec, source_spec = build_networks(cfg)
     ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
+    if cfg.plan:
+        from regicomp import plan
+
+        try:
+            return plan.make(cfg, run_dir, module)
+        finally:
+            collective.leave()
     try:
         seconds = _fit(cfg, run_dir, module, ckpt)
         about = _about(cfg, module)
@@ -73,7 +80,7 @@ def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         collective.gather(None)  # the files are written
         codec = evaluation.Codec(export.load_codec(run_dir / "codec.safetensors"))
         source = export.load_source(run_dir / "source.safetensors").network if module.regularizer is not None else None
-        measured = measuring.measure(run_dir, codec, source, found, about, {"training_seconds": seconds})
+        measured = measuring.measure(run_dir, codec, source, found, about, _timing(seconds))
         dashboard.log_record(run_dir, measured.record, measured.anchors)
     finally:
         dashboard.finish()
@@ -125,7 +132,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
     """Train to the last step; seconds spent in this process."""
     from lightning.pytorch import Trainer
 
-    from regicomp import checkpointing, dashboard, loggers, precision
+    from regicomp import checkpointing, dashboard, loggers, precision, profiling
     from regicomp.data.datamodule import CropData
 
     resumed_at = 0
@@ -136,6 +143,8 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
             module.load_state_dict(checkpoint["state_dict"])
             return 0.0
     computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, strategy.device_type(cfg))
+    if cfg.compile:
+        precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
     data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, config.phases_of(cfg))
     first = ranks.rank() == 0
     written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)] if first else []
@@ -156,6 +165,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         callbacks=[
             checkpointing.Checkpoints(run_dir / "checkpoints", cfg.trainer.checkpoint_every),
             loggers.RateBar(refresh_rate=cfg.trainer.log_every),
+            *([profiling.Profile(run_dir)] if cfg.profile else []),
         ],
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -165,6 +175,15 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
     started = time.perf_counter()
     trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
     return time.perf_counter() - started
+
+
+def _timing(seconds: float) -> dict[str, float]:
+    """The record's `timing` entry: what the figures depend on beside the machine."""
+    import torch
+
+    from regicomp import collective
+
+    return {"training_seconds": seconds, "processes": collective.world(), "threads": torch.get_num_threads()}
 
 
 def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
