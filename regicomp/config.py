@@ -400,6 +400,9 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
     warnings.filterwarnings("ignore", message=".*does not have many workers")
+    # Batches are a function of the update, so the loader goes on where it was with no state of its own.
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
+    warnings.filterwarnings("ignore", message="The .srun. command is available")  # a sweep's launcher uses it, not we
     # Set on the very logger that speaks: Lightning sets its parents' levels at import.
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -95,10 +96,15 @@ def others(cfg: DictConfig, run_dir: Path, devices: int) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port of this machine that nothing listens on.
+
+    Below the range from which the system hands ports out, lest another program get it before it is used.
+    """
+    while True:
+        port = random.SystemRandom().randrange(15_000, 30_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("", port))
+            return port
 
 
 def _start(cfg: DictConfig, run_dir: Path, local_rank: int) -> subprocess.Popen[bytes]:

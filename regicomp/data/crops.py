@@ -37,6 +37,12 @@ class ImagePool:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def decoded(self) -> list[Pixels] | None:
+        """The images, where all are in memory."""
+        kept = [item for item in self._items if not isinstance(item, Path)]
+        return kept if len(kept) == len(self._items) else None
+
     def __getitem__(self, index: int) -> Pixels:
         item = self._items[index]
         return images.read(item) if isinstance(item, Path) else item

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from lightning.pytorch import LightningDataModule
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from regicomp import phases as phases_
-from regicomp.data import dead_leaves, images
+from regicomp.data import dead_leaves, device_crops, images
 from regicomp.data.crops import CropDataset, ImagePool, StepSampler, load_pool
 from regicomp.phases import Phases
 
@@ -31,19 +34,33 @@ class CropData(LightningDataModule):
         self.cfg = cfg
         self.steps = steps
         self.phases = phases or phases_.one(cfg.crop, cfg.batch_size)
+        self._pool: device_crops.DevicePool | None = None
         self.dataset = CropDataset(_pool(cfg, seed, self.phases.largest_crop), self.phases, seed)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches of uint8 crops, (B, 3, crop, crop)."""
         trainer = self.trainer
         start, rank, world = (trainer.global_step, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        decoded = self.dataset.pool.decoded
+        dataset: Dataset[Tensor] = self.dataset
+        self._pool = None
+        if device_crops.wanted(self.cfg.device_crops, decoded, device) and decoded is not None:
+            self._pool = device_crops.DevicePool(decoded, device)
+            dataset = device_crops.PlaceDataset(self.dataset, [image.shape for image in decoded])
         return DataLoader(
-            self.dataset,
+            dataset,
             batch_sampler=StepSampler(self.phases, self.steps, start, rank, world),
             num_workers=self.cfg.workers,
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
+            pin_memory=device.type == "cuda",
             persistent_workers=self.cfg.workers > 0,
         )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Cut the crops here where the batch says only where they lie."""
+        if self._pool is None or not device_crops.is_places(batch):
+            return batch
+        return self._pool.cut(batch, self.phases.at(self.trainer.global_step).crop if self.trainer else self.cfg.crop)
 
 
 def _pool(cfg: DictConfig, seed: int, crop: int) -> ImagePool:
