@@ -75,6 +75,7 @@ WRONG = [
     ("strategy.num_nodes=0", "strategy.num_nodes", "at least 1"),
     ("strategy.accelerator=tpu", "strategy.accelerator", "auto, cpu, gpu"),
     ("strategy.strategy=deepspeed", "strategy.strategy", "auto, ddp"),
+    ("strategy=fsdp", "strategy", "must be ddp"),
     ("trainer.accumulate=3", "data.batch_size", "multiple of 3"),
     ("trainer.accumulate=0", "trainer.accumulate", "at least 1"),
     ("trainer.accumulate=2 reg.form=two_pass", "trainer.accumulate", "must be 1"),
