@@ -44,6 +44,8 @@ def _width(paper: Any, tiny: Any, *, _root_: DictConfig) -> int:
 
 def register_resolvers() -> None:
     """Make the resolvers that conf/ uses known to OmegaConf."""
+    # Our files of launchers' settings bear the plugins' names, which Hydra 1.3 remarks on.
+    warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
     OmegaConf.register_new_resolver("width", _width, replace=True)
     OmegaConf.register_new_resolver("run_folder", files.folder_name, replace=True)
     OmegaConf.register_new_resolver("job_name", ranks.job_name, replace=True)
