@@ -155,7 +155,7 @@ TRAIN_RULES = (
     _whole("reg.ramp_steps", 0, null=True),
     _number("reg.max_pressure", above=0),
     _one_of("reg.probe", True, False),
-    _number("optimizer.lr", above=0),
+    _number("optimizer.lr", least=0),
     _number("optimizer.source_lr", above=0),
     _one_of("optimizer.schedule", "constant", "cosine"),
     _number("optimizer.decay", above=0, most=1),
@@ -213,6 +213,11 @@ def check_train(cfg: DictConfig) -> None:
         raise ValueError(
             f"`optimizer.source_lr` (={cfg.optimizer.source_lr}) must be at least "
             f"`optimizer.lr` (={cfg.optimizer.lr}): q_θ must keep up with the codec"
+        )
+    if cfg.optimizer.lr == 0 and (cfg.reg.alpha > 0 or not cfg.reg.probe or cfg.init_from is None):
+        raise ValueError(
+            "`optimizer.lr` (=0) keeps the codec fixed, which needs reg.alpha=0, reg.probe=true and init_from; "
+            "it must be greater than 0 otherwise"
         )
     if not len(cfg.testsets) and not len(cfg.data.test_dirs):
         raise ValueError(

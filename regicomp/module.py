@@ -87,6 +87,8 @@ class RegularizedCodec(LightningModule):
         keep_entropy_in_float32(codec)
         self.phi = trainable(codec)
         self.theta = list(regularizer.source.parameters()) if regularizer is not None else []
+        alpha = regularizer.schedule.alpha if regularizer is not None else 0.0
+        self.codec_is_fixed = optimization.lr == 0 and alpha == 0  # then only q_θ learns, and φ needs no gradient
         self.shown: dict[str, float] = {}
 
     # --- the alternating update ---------------------------------------------------------------------------------
@@ -96,7 +98,8 @@ class RegularizedCodec(LightningModule):
         step = self.global_step
         self._begin(step)
         x = (batch.float() / 255).contiguous(memory_format=self.memory_format)
-        out = self.codec(x)
+        with torch.set_grad_enabled(not self.codec_is_fixed):
+            out = self.codec(x)
         x_hat = out["x_hat"].float()
         terms = self.objective.terms(x, x_hat, out["likelihoods"].values())
         if self.regularizer is None:
