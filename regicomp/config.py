@@ -42,9 +42,15 @@ def _width(paper: Any, tiny: Any, *, _root_: DictConfig) -> int:
     return int(paper[quality - 1])
 
 
+def _by_size(paper: Any, tiny: Any, *, _root_: DictConfig) -> Any:
+    """Resolver `by_size`: the first value at size=paper, the second at size=tiny, for budgets."""
+    return tiny if _root_.size == "tiny" else paper
+
+
 def register_resolvers() -> None:
     """Make the resolvers that conf/ uses known to OmegaConf."""
     OmegaConf.register_new_resolver("width", _width, replace=True)
+    OmegaConf.register_new_resolver("by_size", _by_size, replace=True)
     OmegaConf.register_new_resolver("run_folder", files.folder_name, replace=True)
 
 
