@@ -102,7 +102,7 @@ def curve(
     jobs = [(q, name, pixels) for q in anchor.qualities for name, pixels in loaded]
     label = f"{anchor.name} on {testset.name}"
     with ThreadPoolExecutor(threads) as pool:
-        running = pool.map(lambda job: _measure(anchor, *job, with_ms_ssim), jobs)
+        running = pool.map(lambda job: _measure(anchor, job[0], job[1], job[2], with_ms_ssim), jobs)
         results = list(tqdm(running, label, len(jobs), unit="image", leave=False, disable=not progress))
     count = len(loaded)
     points = [{"quality": q, **average(results[k * count : (k + 1) * count])} for k, q in enumerate(anchor.qualities)]

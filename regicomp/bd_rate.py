@@ -7,7 +7,7 @@ which the bootstrap needs. A number is given only where it means something: see 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import bjontegaard
 import numpy as np
@@ -62,35 +62,27 @@ def bd_rate(anchor: RdCurve, test: RdCurve, method: Method) -> float:
 
     The curves must be free of `problems`.
     """
-    return float(
-        bjontegaard.bd_rate(
-            anchor.rate,
-            anchor.quality,
-            test.rate,
-            test.quality,
-            method=method,
-            require_matching_points=False,
-            min_overlap=0,
-        )
+    return float(_package(anchor, test, method, interpolators=False))
+
+
+def _package(anchor: RdCurve, test: RdCurve, method: Method, interpolators: bool) -> Any:
+    return bjontegaard.bd_rate(
+        *anchor,
+        *test,
+        method=method,
+        require_matching_points=False,
+        interpolators=interpolators,
+        min_overlap=0,
     )
 
 
 def difference(anchor: RdCurve, test: RdCurve, method: Method, points: int = 41) -> tuple[Array, Array]:
     """Where along the curve the bits are saved: quality in dB and difference in rate there in percent, (points,)."""
-    _, of_anchor, of_test = bjontegaard.bd_rate(  # pyright: ignore[reportGeneralTypeIssues]
-        anchor.rate,
-        anchor.quality,
-        test.rate,
-        test.quality,
-        method=method,
-        require_matching_points=False,
-        interpolators=True,
-        min_overlap=0,
-    )
+    _, of_anchor, of_test = _package(anchor, test, method, interpolators=True)
     low = max(anchor.quality.min(), test.quality.min())
     high = min(anchor.quality.max(), test.quality.max())
     quality = np.linspace(low, high, points)
-    return quality, 100 * (10 ** (np.asarray(of_test(quality)) - np.asarray(of_anchor(quality))) - 1)
+    return quality, 100 * (np.power(10.0, of_test(quality) - of_anchor(quality)) - 1)
 
 
 def _pchip_slopes(h: Array, d: Array) -> Array:

@@ -250,7 +250,7 @@ def _compare(anchor: Curve | None, test: Curve, metric: Metric, options: Options
         problems += bd_rate.problems(a, t, options.min_span)
     blank = blank._replace(seeds=test.seeds, notes=tuple(notes))
     if problems:
-        shared = bd_rate.overlap(a, t) if min(len(a.rate), len(t.rate)) else None
+        shared = bd_rate.overlap(a, t) if min(len(a.rate), len(t.rate)) > 1 else None
         return blank._replace(problems=tuple(problems), overlap=shared)
     percent, other = (bd_rate.bd_rate(a, t, m) for m in _both(options.method))
     if abs(percent - other) > 1:

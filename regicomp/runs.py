@@ -116,7 +116,7 @@ def collect(paths: Iterable[Path]) -> Collection:
             family = _family(about)
             common = {"lmbda": _number(about, "lmbda"), "seed": int(_number(about, "seed"))}
             entries = dict(known["testsets"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             skipped.append(Skipped(labels[file], _reason(error, file)))
             continue
         if not entries:
@@ -124,7 +124,7 @@ def collect(paths: Iterable[Path]) -> Collection:
         for testset, entry in entries.items():
             try:
                 arrays = _arrays(entry)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 skipped.append(Skipped(f"{labels[file]}, {testset}", _reason(error, file)))
                 continue
             measurements.append(
@@ -163,6 +163,8 @@ def _labels(files: list[Path]) -> dict[Path, str]:
 def _reason(error: Exception, file: Path) -> str:
     if isinstance(error, KeyError):
         return f"lacks {error}"
+    if isinstance(error, TypeError | AttributeError):
+        return f"is not laid out as a record ({error})"
     return str(error).removeprefix(f"{file}: ")
 
 

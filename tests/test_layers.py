@@ -10,6 +10,7 @@ import regicomp
 LAYERS = (
     "information",
     "optima",
+    "bd_rate",
     "files",
     "config",
     "likelihood",
@@ -24,6 +25,8 @@ LAYERS = (
     "evaluation",
     "anchors",
     "record",
+    "runs",
+    "rd",
     "summary",
     "measuring",
     "checkpointing",
@@ -34,6 +37,7 @@ LAYERS = (
     "train",
     "evaluate",
     "identities",
+    "report",
 )
 PACKAGE = Path(regicomp.__file__).parent
 

@@ -128,13 +128,18 @@ def make_pictures(testset: TestSet, chosen: list[Measurement], most: int) -> tup
             for image in images:
                 coded.setdefault(image.name, {})[m.label] = pictures.code(codec, image.load())
         except (ValueError, KeyError, RuntimeError) as error:
-            skipped.append(Skipped(f"{m.label}, {testset.name}", f"no pictures: {str(error).splitlines()[0]}"))
+            skipped.append(Skipped(f"{m.label}, {testset.name}", f"no pictures: {_first_line(error, m.folder)}"))
     result: list[page.Pictures] = []
     for image in images:
         of_runs = coded.get(image.name)
         if of_runs:
             result.append(page.pictures_of(testset.name, image.name, image.load(), of_runs))
     return result, skipped
+
+
+def _first_line(error: Exception, folder: Path) -> str:
+    """An error's first line, without the folder, which is named already."""
+    return (str(error).splitlines() or [type(error).__name__])[0].replace(f"{folder}{os.sep}", "")
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from regicomp.rd import TITLES, Comparison, Curve
 from regicomp.report import published, style
 from regicomp.runs import Family
 
-_RC = {
+_RC: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 8,
@@ -47,6 +47,18 @@ def _limits(values: list[float], margin: float) -> tuple[float, float]:
     return low - room, high + room
 
 
+def _draw_other(axes: Axes, name: str, points: list[tuple[float, float]], line: str) -> None:
+    """A grey curve with its name where it leaves the figure; the limits stay as they are."""
+    if not points:
+        return
+    axes.plot(*zip(*points, strict=True), color=style.GREY_LIGHT, linewidth=0.7, linestyle=line, zorder=1)
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    inside = [(x, y) for x, y in points if left < x < right and bottom < y < top]
+    if inside:
+        options: Any = {"fontsize": 5.5, "color": style.GREY_LIGHT, "ha": "right", "va": "bottom"}
+        axes.annotate(name, inside[-1], xytext=(-1, 1), textcoords="offset points", **options)
+
+
 def _draw_curves(
     axes: Axes,
     metric: rd.Metric,
@@ -57,18 +69,6 @@ def _draw_curves(
 ) -> None:
     rates: list[float] = []
     qualities: list[float] = []
-    for name, points in measured.items():
-        known = [(p["bpp"], p[metric]) for p in points if p.get(metric) is not None]
-        if known:
-            axes.plot(*zip(*known, strict=True), color=style.GREY_LIGHT, linewidth=0.7, label=name, zorder=1)
-            axes.annotate(name, known[len(known) // 2], fontsize=5.5, color=style.GREY_LIGHT, annotation_clip=True)
-    if metric == "psnr_db" and curves[0].testset == published.TESTSET:
-        for other in published.curves():
-            if other.name in _SHOWN_PUBLISHED:
-                axes.plot(other.bpp, other.psnr_db, color=style.GREY_LIGHT, linewidth=0.7, linestyle=":", zorder=1)
-                middle = min(range(len(other.bpp)), key=lambda k: abs(other.bpp[k] - 0.5))
-                place = other.bpp[middle], other.psnr_db[middle]
-                axes.annotate(other.label, place, fontsize=5.5, color=style.GREY_LIGHT, annotation_clip=True)
     for curve in curves:
         points, look = curve.points(metric), looks[curve.family]
         if not len(points.rate):
@@ -91,6 +91,13 @@ def _draw_curves(
         )
     axes.set_xlim(*_limits(rates, 0.12))
     axes.set_ylim(*_limits(qualities, 0.12))
+    others = {name: [(p["bpp"], p[metric]) for p in pts if p.get(metric) is not None] for name, pts in measured.items()}
+    for name, known in others.items():
+        _draw_other(axes, name, known, "-")
+    if metric == "psnr_db" and curves[0].testset == published.TESTSET:
+        for other in published.curves():
+            if other.name in _SHOWN_PUBLISHED:
+                _draw_other(axes, other.label, list(zip(other.bpp, other.psnr_db, strict=True)), ":")
     axes.set_xlabel("rate [bits per pixel]")
     axes.set_ylabel(f"{TITLES[metric]} [dB]")
     axes.grid(color="#e3e6ea", linewidth=0.5)
@@ -130,7 +137,7 @@ def draw(
     """
     matplotlib.use("Agg")
     testset = curves[0].testset
-    metrics = [m for m in rd.METRICS if any(np.isfinite(getattr(c, m)).any() for c in curves)]
+    metrics: list[rd.Metric] = [m for m in rd.METRICS if any(np.isfinite(getattr(c, m)).any() for c in curves)]
     shown = {m: [c for c in comparisons if c.metric == m and c.difference is not None] for m in metrics}
     columns = 2 if any(shown.values()) else 1
     with matplotlib.rc_context(_RC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import math
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from regicomp import __version__, rd
+from regicomp import rd
 from regicomp.data.images import Pixels
 from regicomp.files import write_bytes
 from regicomp.rd import TITLES, Comparison, Curve, DomainMean
@@ -70,6 +71,11 @@ class Content(NamedTuple):
     skipped: list[Skipped]
     measured: dict[str, dict[str, list[dict[str, Any]]]]  # classical codecs' points by test set and name
     shown: list[Pictures]
+
+
+def _unbroken(labels: dict[Family, str]) -> dict[Family, str]:
+    """Labels that break between their parts only."""
+    return {family: label.replace(" = ", "\u00a0=\u00a0") for family, label in labels.items()}
 
 
 def _numbers(values: Any, digits: int = 5) -> list[float | None]:
@@ -210,7 +216,7 @@ def _histories(
             skipped.append(Skipped(m.label, str(error)))
             continue
         if columns is not None:
-            name = html.escape(f"{labels[m.family]}, λ = {m.lmbda:g}, seed {m.seed}")
+            name = html.escape(f"{labels[m.family]}, λ\u00a0=\u00a0{m.lmbda:g}, seed\u00a0{m.seed}")
             family = html.escape(labels[m.family])
             found.append({"name": name, "family": family, "style": looks[m.family]._asdict(), **columns})
     return found, skipped
@@ -276,7 +282,7 @@ def _asset(name: str) -> str:
 def render(content: Content) -> str:
     """The page's HTML."""
     families = list(dict.fromkeys(c.family for c in content.curves))
-    labels, looks = style.names(families), style.styles(families)
+    labels, looks = _unbroken(style.names(families)), style.styles(families)
     histories, unread = _histories(content, labels, looks)
     skipped = [*content.skipped, *unread]
     rank = {"in-domain": 0, "unseen": 1, None: 2}
@@ -298,7 +304,7 @@ def render(content: Content) -> str:
     about_runs = [
         {
             "label": m.label,
-            "name": f"{labels[m.family]}, λ = {m.lmbda:g}, seed {m.seed}",
+            "name": f"{labels[m.family]}, λ\u00a0=\u00a0{m.lmbda:g}, seed\u00a0{m.seed}",
             "family": labels[m.family],
         }
         for m in {m.label: m for m in content.measurements}.values()
@@ -331,7 +337,7 @@ def render(content: Content) -> str:
         notes=tables.method_notes(content.comparisons, content.options),
         sources=list(published.curves()) if published.TESTSET in testsets else [],
         measured=sorted({name for by_name in content.measured.values() for name in by_name}),
-        version=__version__,
+        version=version("regicomp"),
         css=Markup(_asset("page.css")),
         js=Markup(_asset("page.js")),
         plotly=Markup(get_plotlyjs()),

@@ -14,7 +14,7 @@ LIGHT = ("#0072B2", "#D55E00", "#009E73", "#A23B86", "#B07A00", "#3A8FC7", "#5A4
 DARK = ("#5BB3EA", "#FF9152", "#3FD0A4", "#E79ACB", "#F0BE4D", "#9AD3F7", "#A9A2F5", "#CBA77F")
 GREY_LIGHT, GREY_DARK = "#6E7681", "#9AA4AF"
 
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+DASHES = ("solid", "dashdot", "longdash", "dot")  # "dash" is the unregularized codec's
 MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "x")
 # Matplotlib's words for Plotly's.
 TO_MATPLOTLIB = {
@@ -49,17 +49,20 @@ def styles(families: list[Family]) -> dict[Family, Style]:
     for family in families:
         plain = family.alpha == 0
         rank = 0 if plain else 1 + kinds.index(_kind(family))
-        color = backbones.index(family.backbone) if len(backbones) > 1 else rank
-        dash = "dash" if plain else DASHES[(rank - 1) * (len(backbones) > 1) % len(DASHES)]
-        if dash == "dash" and not plain:
-            dash = "longdash"
-        result[family] = Style(color % len(LIGHT), dash, MARKERS[rank % len(MARKERS)], plain)
+        several = len(backbones) > 1
+        dash = "dash" if plain else DASHES[(rank - 1) % len(DASHES) if several else 0]
+        # Families that differ in their budget alone keep colour and dash and differ by marker.
+        twins = [f for f in families if (f.backbone, _kind(f)) == (family.backbone, _kind(family))]
+        marker = MARKERS[(rank + 3 * twins.index(family)) % len(MARKERS)]
+        color = backbones.index(family.backbone) if several else rank
+        result[family] = Style(color % len(LIGHT), dash, marker, plain)
     return result
 
 
 def _kind(family: Family) -> tuple[object, ...]:
-    """What sets families of one backbone apart."""
-    return (family.alpha, family.source, family.distortion, family.variant, family.budget, family.size)
+    """What sets families of one backbone apart, but for their budgets."""
+    other = family.source if family.source != family.backbone else None
+    return (family.alpha, other, family.distortion, family.variant)
 
 
 def names(families: list[Family]) -> dict[Family, str]:
@@ -67,13 +70,10 @@ def names(families: list[Family]) -> dict[Family, str]:
     result: dict[Family, str] = {}
     for family in families:
         twins = [f for f in families if f.label == family.label]
-        added = [
-            f"{getattr(family.budget, field)} {field}"
-            if field == "steps"
-            else f"{field} {getattr(family.budget, field)}"
-            for field in family.budget._fields
-            if len({getattr(f.budget, field) for f in twins}) > 1
-        ]
+        added: list[str] = []
+        for field, value in family.budget._asdict().items():
+            if len({getattr(f.budget, field) for f in twins}) > 1:
+                added.append(f"{value:,} steps" if field == "steps" and value is not None else f"{field} {value}")
         if len({f.size for f in twins}) > 1:
             added.append(f"size {family.size}")
         if len({f.source for f in twins}) > 1:

@@ -101,7 +101,7 @@ def bd_rows(
         rows.append(
             {
                 **base,
-                "seed": "all" if len(c.seeds) > 1 else c.seeds[0],
+                "seed": "all" if len(c.seeds) != 1 else next(iter(c.seeds)),
                 "bd_rate_percent": _rounded(c.percent, 4),
                 "low_95": _rounded(c.low, 4),
                 "high_95": _rounded(c.high, 4),
@@ -259,30 +259,38 @@ def print_bd(
     columns = ("codec", "anchor", "test set", "metric", "BD-rate", "95 %", other, "overlap", "points", "seeds")
     for column in columns:
         table.add_column(column, justify="left" if column in columns[:4] else "right")
-    for c in comparisons:
-        table.add_row(
-            escape(labels[c.family]),
-            escape(labels[c.anchor]) if c.anchor else "–",
-            escape(c.testset),
-            TITLES[c.metric],
-            signed(c.percent),
-            escape(interval(c.low, c.high)),
-            signed(c.other),
-            "–" if c.overlap is None else f"{c.overlap:.0%}",
-            f"{c.points}/{c.anchor_points}",
-            str(len(c.seeds)),
-        )
-    for m in means:
-        label = f"{m.domain} mean of {len(m.testsets)}" + (
-            f" (of {len(m.testsets) + len(m.missing)})" if m.missing else ""
-        )
-        values = signed(m.percent), escape(interval(m.low, m.high))
-        table.add_row(escape(labels[m.family]), "", label, TITLES[m.metric], *values, "", "", "", "", style="bold")
+    for metric in rd.METRICS:
+        for family in dict.fromkeys(c.family for c in comparisons if c.metric == metric):
+            for c in comparisons:
+                if (c.family, c.metric) == (family, metric):
+                    table.add_row(*_printed(c, labels))
+            for m in means:
+                if (m.family, m.metric) == (family, metric):
+                    where = f"{m.domain} mean of {len(m.testsets)}"
+                    where += f" (of {len(m.testsets) + len(m.missing)})" if m.missing else ""
+                    values = signed(m.percent), escape(interval(m.low, m.high))
+                    table.add_row("", "", where, TITLES[metric], *values, style="bold")
+            table.add_section()
     console.print(table)
     for c in comparisons:
-        for said in (*c.problems, *c.notes):
-            mark = "no number" if c.problems and said in c.problems else "note"
+        mark = "no number" if c.problems else "note"
+        for said in c.problems or c.notes:
             console.print(f"{mark}: {labels[c.family]}, {c.testset}, {TITLES[c.metric]}: {said}", markup=False)
+
+
+def _printed(c: Comparison, labels: dict[Family, str]) -> list[str]:
+    return [
+        escape(labels[c.family]),
+        escape(labels[c.anchor]) if c.anchor else "–",
+        escape(c.testset),
+        TITLES[c.metric],
+        signed(c.percent),
+        escape(interval(c.low, c.high)),
+        signed(c.other),
+        "–" if c.overlap is None else f"{c.overlap:.0%}",
+        f"{c.points}/{c.anchor_points}",
+        str(len(c.seeds)),
+    ]
 
 
 def print_skipped(skipped: list[Skipped]) -> None:

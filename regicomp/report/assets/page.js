@@ -14,8 +14,7 @@
   const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
   const state = { set: 0, metric: "psnr_db", hidden: new Map(), muted: new Set(), viewer: null };
-  const config = { displaylogo: false, responsive: true, displayModeBar: "hover",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = { displaylogo: false, responsive: true, displayModeBar: false };
   const grey = () => (dark.matches ? data.colors.greyDark : data.colors.greyLight);
   const color = (style) => (style ? (dark.matches ? data.colors.dark : data.colors.light)[style.color] : grey());
 
@@ -28,7 +27,8 @@
       dragmode: narrow.matches ? false : "zoom", xaxis: axis(x), yaxis: axis(y), ...extra };
   }
 
-  const shown = (line) => (state.hidden.has(line.name) ? !state.hidden.get(line.name) : line.visible);
+  const keyOf = (line) => `${line.group}: ${line.name}`;
+  const shown = (line) => (state.hidden.has(keyOf(line)) ? !state.hidden.get(keyOf(line)) : line.visible);
 
   function range(values, share) {
     const low = Math.min(...values), high = Math.max(...values);
@@ -72,7 +72,7 @@
     at("rd-plots").classList.toggle("single", !differences.length);
     if (differences.length) {
       const lines = differences.map((d) => ({ type: "scatter", mode: "lines", name: d.name, x: d.x, y: d.y,
-        visible: !state.hidden.get(d.name), line: { color: color(d.style), width: 2, dash: d.style.dash },
+        visible: !state.hidden.get(`runs: ${d.name}`), line: { color: color(d.style), width: 2, dash: d.style.dash },
         hovertemplate: `<b>${d.name}</b><br>at %{x:.2f} dB: %{y:+.2f} %<extra></extra>` }));
       const extra = { shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: css("--soft"), width: 1 } }] };
       Plotly.react(at("difference"), lines, layout(`${title} [dB]`, "rate against α = 0 [%]", extra), config);
@@ -80,7 +80,8 @@
     Plotly.Plots.resize(at("rd"));
     const domain = set.domain ? `${set.domain}, ` : "";
     at("set-about").textContent = `${set.name}: ${domain}${set.count} image${set.count === 1 ? "" : "s"}. `
-      + (differences.length ? "Right: where along the curve the bits are saved." : "");
+      + (differences.length ? "The second plot shows where along the curve the bits are saved. " : "")
+      + (narrow.matches ? "" : "Drag to zoom, double-click to go back.");
     drawLegend(set);
     for (const button of at("set-choice").children) button.setAttribute("aria-pressed", String(+button.dataset.set === state.set));
     at("metric-choice").replaceChildren(...(set.metrics.length > 1 ? set.metrics : []).map((metric) => {
@@ -111,18 +112,17 @@
     const groups = Object.entries(titles).map(([group, title]) => {
       const lines = set.lines.filter((line) => line.group === group && line.metrics[state.metric].x.length);
       if (!lines.length) return null;
-      return make("div", {}, make("span", { className: "group", textContent: title }), ...lines.map((line) => {
+      return make("div", {}, make("span", { className: "group", textContent: title }), make("span", {}, ...lines.map((line) => {
         const button = make("button", { type: "button" }, swatch(line), make("span", { textContent: decode(line.name) }));
         button.setAttribute("aria-pressed", String(shown(line)));
+        button.dataset.key = keyOf(line);
         button.onclick = () => {
-          state.hidden.set(line.name, shown(line));
-          const place = set.lines.indexOf(line);
+          state.hidden.set(keyOf(line), shown(line));
           drawCurves();
-          const again = [...at("legend").querySelectorAll("button")].find((b) => b.textContent === decode(line.name));
-          if (again && place >= 0) again.focus({ preventScroll: true });
+          [...at("legend").querySelectorAll("button")].find((b) => b.dataset.key === keyOf(line)).focus({ preventScroll: true });
         };
         return button;
-      }));
+      })));
     });
     at("legend").replaceChildren(...groups.filter(Boolean));
   }
@@ -142,6 +142,7 @@
   function fillImages() {
     const set = data.testsets[+at("image-set").value], run = set.images.runs[+at("image-run").value];
     at("image-table").tBodies[0].replaceChildren(...set.images.names.map((name, k) => {
+      if (run.bpp[k] === null) return "";
       const mark = picturesOf(set, name) ? "▸ " : "";
       const button = make("button", { type: "button", textContent: mark + name });
       const row = make("tr", { onclick: () => openImage(set, k) }, make("th", { scope: "row" }, button),
@@ -204,7 +205,7 @@
     for (const [key, [title, type]] of Object.entries(PANELS)) {
       const traces = data.histories.filter((h) => h[key].some((v) => v !== null)).map((h) => ({
         type: "scatter", mode: "lines", name: h.name, x: h.step, y: h[key], visible: !state.muted.has(h.family),
-        opacity: data.histories.length > 8 ? 0.75 : 1, line: { color: color(h.style), width: 1.3, dash: h.style.dash === "dash" ? "dash" : "solid" },
+        opacity: data.histories.length > 8 ? 0.7 : 1, line: { color: color(h.style), width: 1.2, dash: h.style.dash === "dash" ? "dash" : "solid" },
         hovertemplate: `<b>${h.name}</b><br>update %{x}<br>%{y:.4g}<extra></extra>` }));
       const figure = layout("codec updates", title);
       figure.yaxis.type = type;
@@ -214,7 +215,7 @@
       if (traces.length) Plotly.react(at(`train-${key}`), traces, figure, config);
     }
     const families = [...new Map(data.histories.map((h) => [h.family, h])).values()];
-    at("train-legend").replaceChildren(make("div", {}, ...families.map((h) => {
+    at("train-legend").replaceChildren(make("div", {}, make("span", { className: "group", textContent: "Codecs" }), make("span", {}, ...families.map((h) => {
       const button = make("button", { type: "button" }, swatch({ style: h.style, group: "runs" }),
         make("span", { textContent: decode(h.family) }));
       button.setAttribute("aria-pressed", String(!state.muted.has(h.family)));
@@ -223,7 +224,7 @@
         drawTraining();
       };
       return button;
-    })));
+    }))));
   }
 
   const drawAll = () => { drawCurves(); drawTraining(); };
