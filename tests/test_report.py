@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,20 @@ from PIL import Image
 
 from regicomp import anchors, rd, runs
 from regicomp.data import testsets
+from regicomp.report import __main__ as command
 from regicomp.report import figures, page, pictures, published, style
 
 
-def _report(*arguments: object, rc: int = 0) -> tuple[str, str]:
-    """Run the command; what it printed on stdout and stderr."""
-    command = [sys.executable, "-m", "regicomp.report", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
-    assert done.returncode == rc, done.stderr
-    return done.stdout, done.stderr
+def _report(*arguments: object) -> str:
+    """Run the command; what it printed."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        command.main([str(argument) for argument in arguments])
+    return printed.getvalue()
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     synthetic.sweep(sweep, savings={0.05: 0.01}, qualities=(2,), jitter=0.0)
     synthetic.write(sweep / "old", {"schema": 7})
     (folder / "void").mkdir()
-    out, _ = _report(sweep, folder / "void", "--out", folder / "out", "--no-anchors", "--images", 0)
+    out = _report(sweep, folder / "void", "--out", folder / "out", "--no-anchors", "--images", 0)
     return folder / "out", out
 
 
@@ -52,7 +57,7 @@ def test_files(made: tuple[Path, str]) -> None:
 def test_tables(made: tuple[Path, str]) -> None:
     """bd_rate.csv, bd_rate.md and the terminal say the same number, with anchor, method and overlap."""
     out, printed = made
-    rows = list(csv.DictReader((out / "bd_rate.csv").open()))
+    rows = _rows(out / "bd_rate.csv")
     (row,) = (
         r for r in rows if (r["testset"], r["metric"], r["alpha"], r["seed"]) == ("kodak", "psnr_db", "0.1", "all")
     )
@@ -71,7 +76,7 @@ def test_tables(made: tuple[Path, str]) -> None:
     assert "unseen mean" in text
     for said in ("−2.00", "pchip", "akima", "overlap", "100%", "in-domain mean of 1", "unseen mean of 1"):
         assert said in printed
-    results = list(csv.DictReader((out / "results.csv").open()))
+    results = _rows(out / "results.csv")
     assert len(results) == 2 * 16 + 2
     assert str(out.parent) not in (out / "results.csv").read_text()  # names of runs, not of folders of this machine
 
@@ -127,11 +132,16 @@ def test_page_escapes_what_users_name(tmp_path: Path) -> None:
         (["{void}", "--unseen", "kodak"], "`--in-domain` and `--unseen` must not share kodak"),
     ],
 )
-def test_mistakes_are_told_in_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_mistakes_are_told_in_one_line(
+    tmp_path: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A wrong option or an empty folder: one line, status 2, nothing written."""
     (tmp_path / "void").mkdir()
     given = [a.format(void=tmp_path / "void") for a in arguments]
-    _, error = _report(*given, "--out", tmp_path / "out", rc=2)
+    with pytest.raises(SystemExit) as ended:
+        command.main([*given, "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
     assert said in error
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,9 +143,9 @@ def _first_line(error: Exception, folder: Path) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].replace(f"{folder}{os.sep}", "")
 
 
-def main() -> None:
+def main(command_line: Sequence[str] | None = None) -> None:
     """Entry point."""
-    parsed = arguments().parse_args()
+    parsed = arguments().parse_args(command_line)
     with told_in_one_line():
         options = checked(parsed)
         collection = runs.collect(parsed.runs)

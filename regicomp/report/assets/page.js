@@ -63,7 +63,7 @@
       if (!inside.length) return [];
       const k = inside[inside.length - 1];
       return [{ x: xs[k], y: ys[k], text: line.name, showarrow: false, xanchor: "right", yanchor: "bottom",
-        font: { size: 11, color: grey() } }];
+        bgcolor: css("--paper"), opacity: 0.85, borderpad: 0, yshift: 2, font: { size: 11, color: grey() } }];
     });
     Plotly.react(at("rd"), traces, figure, config);
 
