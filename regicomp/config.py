@@ -137,6 +137,7 @@ DATA_RULES = (
     _one_of("data.cache", "auto", True, False),
     _whole("data.workers", 0),
     _one_of("data.on_error", "skip", "raise"),
+    _whole("data.retries", 0, 10),
 )
 
 TRAIN_RULES = (
@@ -282,7 +283,7 @@ def config_hash(cfg: DictConfig) -> str:
         raise TypeError("a run's configuration is a mapping")
     for key in _NOT_PART_OF_THE_RESULT:
         plain.pop(key, None)
-    for group, keys in {"trainer": ("log_every", "checkpoint_every"), "data": ("workers", "cache")}.items():
+    for group, keys in {"trainer": ("log_every", "checkpoint_every"), "data": ("workers", "cache", "retries")}.items():
         for key in keys:
             plain.get(group, {}).pop(key, None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

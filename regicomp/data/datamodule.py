@@ -1,14 +1,21 @@
-"""The LightningDataModule: training crops from dead leaves or folders."""
+"""The LightningDataModule: training crops from dead leaves, folders or shards."""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 from lightning.pytorch import LightningDataModule
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from regicomp.data import dead_leaves, images
-from regicomp.data.crops import CropDataset, ImagePool, StepSampler, load_pool
+from regicomp.data import dead_leaves, images, shards
+from regicomp.data.crops import CropDataset, StepSampler
+from regicomp.data.pool import FileImage, ImagePool, Source, load_pool
+
+log = logging.getLogger(__name__)
 
 
 class CropData(LightningDataModule):
@@ -41,6 +48,15 @@ class CropData(LightningDataModule):
             persistent_workers=self.cfg.workers > 0,
         )
 
+    def teardown(self, stage: str) -> None:
+        """Say how many images were lost in mid-run."""
+        if self.dataset.pool.lost:
+            log.warning(
+                "%d of %d training images could not be read in mid-run; others stood in for them",
+                self.dataset.pool.lost,
+                len(self.dataset.pool),
+            )
+
 
 def _pool(cfg: DictConfig, seed: int) -> ImagePool:
     if cfg.train_dir is None:
@@ -50,5 +66,14 @@ def _pool(cfg: DictConfig, seed: int) -> ImagePool:
                 f"`data.crop` (={cfg.crop}) must be at most {dead_leaves.SIDE}, the side of the dead-leaves images"
             )
         return ImagePool(pool)
-    folders = list(cfg.train_dir) if isinstance(cfg.train_dir, ListConfig) else cfg.train_dir
-    return load_pool(images.find(folders), cfg.crop, cfg.cache, cfg.on_error)
+    folders = list(cfg.train_dir) if isinstance(cfg.train_dir, ListConfig) else [cfg.train_dir]
+    return load_pool(_sources(folders), cfg.crop, cfg.cache, cfg.on_error, cfg.retries)
+
+
+def _sources(folders: list[str]) -> Sequence[Source]:
+    """Images of folders, of prepared shards, or of both, in the order given."""
+    parts: list[Sequence[Source]] = [
+        shards.ShardList(Path(folder)) if shards.prepared(folder) else [FileImage(p) for p in images.find(folder)]
+        for folder in folders
+    ]
+    return parts[0] if len(parts) == 1 else [source for part in parts for source in part]
