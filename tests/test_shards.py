@@ -81,7 +81,8 @@ def test_mid_epoch_the_same_samples_come_with_any_number_of_workers(
         assert torch.equal(batch, torch.stack([ranks[0][k], ranks[1][k]], 1).flatten(0, 1))
 
 
-@pytest.mark.filterwarnings("ignore:The `srun` command is available")
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The `srun` command is available", "ignore:You.re resuming from a checkpoint")
 def test_a_run_on_shards_resumes_to_the_same_codec(
     composed: Callable[..., DictConfig], packed: Path, tmp_path: Path
 ) -> None:

@@ -201,10 +201,21 @@ def _each(call: Callable[[Source], T], sources: Sequence[Source], label: str) ->
         except BadImage as error:
             return error
 
-    with ThreadPoolExecutor() as threads:
-        return list(
-            tqdm(threads.map(attempt, sources), total=len(sources), desc=label, unit="image", leave=False, delay=1)
-        )
+    def attempt_all(start: int) -> list[T | BadImage]:
+        return [attempt(sources[k]) for k in range(start, min(start + group, len(sources)))]
+
+    # Images in groups: a million tasks of their own would cost more than what they do.
+    group = max(1, min(256, len(sources) // 64))
+    starts = range(0, len(sources), group)
+    found: list[T | BadImage] = []
+    with (
+        ThreadPoolExecutor() as threads,
+        tqdm(total=len(sources), desc=label, unit="image", leave=False, delay=1) as bar,
+    ):
+        for part in threads.map(attempt_all, starts):
+            found += part
+            bar.update(len(part))
+    return found
 
 
 def _tell_bad(bad: list[BadImage], total: int, on_error: str) -> None:
@@ -221,6 +232,6 @@ def _tell_bad(bad: list[BadImage], total: int, on_error: str) -> None:
 
 def _tell_noted(sources: Sequence[Source], headers: Sequence[Header | BadImage]) -> None:
     for kind, change in images.NOTED.items():
-        names = [s.name for s, h in zip(sources, headers, strict=True) if isinstance(h, Header) and kind in h.noted]
-        if names:
-            log.warning("%d training images: %s; the first: %s", len(names), change, names[0])
+        found = [k for k, header in enumerate(headers) if isinstance(header, Header) and kind in header.noted]
+        if found:
+            log.warning("%d training images: %s; the first: %s", len(found), change, sources[found[0]].name)
