@@ -203,7 +203,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in given.names:
             manifest.load(name)
         root = given.root or Path(os.environ.get("REGICOMP_DATA") or "data")
-        whole = [fetch(name, root, given.mirror, given.verify_only, given.jobs) for name in given.names]
+        try:
+            whole = [fetch(name, root, given.mirror, given.verify_only, given.jobs) for name in given.names]
+        except KeyboardInterrupt:
+            print("stopped; what arrived is kept, and the same command goes on with it", file=sys.stderr)
+            return 130
     return 0 if all(whole) else 1
 
 
