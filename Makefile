@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 RUN ?= outputs/demo
 JOBS ?= 2
 
-.PHONY: help setup train test test-slow lint format bench bench-table first-light clean
+.PHONY: help setup train test test-slow test-browser lint format bench bench-table first-light clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,6 +28,10 @@ test: setup ## the tests that CI runs
 
 test-slow: setup ## every test, the ones that take minutes too
 	$(BIN)/python -m pytest -n $(JOBS)
+
+test-browser: setup ## the report page in headless Chromium (installs Debian's chromium and chromium-driver, as root)
+	command -v chromium chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
+	$(BIN)/python -m pytest -m browser
 
 lint: setup ## ruff (lint and format) and pyright
 	$(BIN)/ruff check .

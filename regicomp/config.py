@@ -42,11 +42,17 @@ def _width(paper: Any, tiny: Any, *, _root_: DictConfig) -> int:
     return int(paper[quality - 1])
 
 
+def _by_size(paper: Any, tiny: Any, *, _root_: DictConfig) -> Any:
+    """Resolver `by_size`: the first value at size=paper, the second at size=tiny, for budgets."""
+    return tiny if _root_.size == "tiny" else paper
+
+
 def register_resolvers() -> None:
     """Make the resolvers that conf/ uses known to OmegaConf."""
     # Our files of launchers' settings bear the plugins' names, which Hydra 1.3 remarks on.
     warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
     OmegaConf.register_new_resolver("width", _width, replace=True)
+    OmegaConf.register_new_resolver("by_size", _by_size, replace=True)
     OmegaConf.register_new_resolver("run_folder", files.folder_name, replace=True)
     OmegaConf.register_new_resolver("job_name", ranks.job_name, replace=True)
 
@@ -135,6 +141,7 @@ DATA_RULES = (
     _whole("data.workers", 0),
     _one_of("data.device_crops", "auto", True, False),
     _one_of("data.on_error", "skip", "raise"),
+    _whole("data.retries", 0, 10),
 )
 
 TRAIN_RULES = (
@@ -167,7 +174,7 @@ TRAIN_RULES = (
         "a whole number of at least 1, or auto",
     ),
     _whole("strategy.num_nodes", 1),
-    _number("optimizer.lr", above=0),
+    _number("optimizer.lr", least=0),
     _number("optimizer.source_lr", above=0),
     _one_of("optimizer.schedule", "constant", "cosine"),
     _number("optimizer.decay", above=0, most=1),
@@ -222,6 +229,11 @@ def check_train(cfg: DictConfig) -> None:
             f"`reg.warmup_steps` (={cfg.reg.warmup_steps}) must be less than `trainer.max_steps` (={steps}), "
             "or the regularizer would never act"
         )
+    if cfg.optimizer.lr == 0 and (cfg.reg.alpha > 0 or not cfg.reg.probe or cfg.init_from is None):
+        raise ValueError(
+            "`optimizer.lr` (=0) keeps the codec fixed, which needs reg.alpha=0, reg.probe=true and init_from; "
+            "it must be greater than 0 otherwise"
+        )
     if not len(cfg.testsets) and not len(cfg.data.test_dirs):
         raise ValueError(
             f"`testsets` (={list(cfg.testsets)}) and `data.test_dirs` are both empty: name at least one test set"
@@ -266,6 +278,8 @@ def _check_strategy(cfg: DictConfig) -> None:
             "`strategy` (=fsdp) must be ddp: the parameters, gradients and Adam's states of the largest codec take "
             "1.3 GB, so sharing them out saves nothing that counts; trainer.accumulate lowers the memory of a step"
         )
+    if chosen.strategy == "ddp" and cfg.optimizer.lr == 0:
+        raise ValueError("`optimizer.lr` (=0) needs one process: strategy=cpu or strategy=gpu, not ddp")
     if cfg.trainer.accumulate > 1 and not (cfg.reg.order == "codec_first" and cfg.reg.form == "one_pass"):
         raise ValueError(
             f"`trainer.accumulate` (={cfg.trainer.accumulate}) must be 1 with reg.order=source_first or "
@@ -351,7 +365,7 @@ def config_hash(cfg: DictConfig) -> str:
         plain.pop("phases", None)
     for group, keys in {
         "trainer": ("log_every", "checkpoint_every"),
-        "data": ("workers", "cache", "device_crops"),
+        "data": ("workers", "cache", "device_crops", "retries"),
     }.items():
         for key in keys:
             plain.get(group, {}).pop(key, None)

@@ -102,6 +102,9 @@ class RegularizedCodec(LightningModule):
         self.stage: Callable[[str], AbstractContextManager[Any]] = lambda name: nullcontext()  # see profiling.py
         self.phi = trainable(codec)
         self.theta = list(regularizer.source.parameters()) if regularizer is not None else []
+        alpha = regularizer.schedule.alpha if regularizer is not None else 0.0
+        # Only q_θ learns then, and φ needs no gradient.
+        self.codec_is_fixed = optimization.lr == 0 and alpha == 0 and optimization.phases is None
         self.shown: dict[str, float] = {}
 
     # --- the alternating update ---------------------------------------------------------------------------------
@@ -137,7 +140,8 @@ class RegularizedCodec(LightningModule):
         self.noise.rows = share(len(crops) * ranks * parts, collective.rank(), ranks, part, parts)
         with self.stage("codec forward"):
             x = (crops.float() / 255).contiguous(memory_format=self.memory_format)
-            out = self.codec(x)
+            with torch.set_grad_enabled(not self.codec_is_fixed):
+                out = self.codec(x)
             x_hat = out["x_hat"].float()
             return self.objective.terms(x, x_hat, out["likelihoods"].values()), x, x_hat
 

@@ -10,6 +10,7 @@ import regicomp
 LAYERS = (
     "information",
     "optima",
+    "bd_rate",
     "files",
     "phases",
     "ranks",
@@ -29,6 +30,8 @@ LAYERS = (
     "evaluation",
     "anchors",
     "record",
+    "runs",
+    "rd",
     "summary",
     "measuring",
     "checkpointing",
@@ -38,10 +41,14 @@ LAYERS = (
     "module",
     "plan",
     "sweep",
+    "fetch",
+    "shards",
+    "check_data",
     "train",
     "worker",
     "evaluate",
     "identities",
+    "report",
 )
 PACKAGE = Path(regicomp.__file__).parent
 

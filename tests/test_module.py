@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from regicomp import config
 from regicomp.data.datamodule import CropData
 from regicomp.module import Optimization, RegularizedCodec, noise_seed
 from regicomp.train import build_networks
@@ -219,3 +220,20 @@ def test_published_size_and_the_source_model_s_share(composed: Composed) -> None
     with FlopCounterMode(display=False) as source:
         module.regularizer(x, x_hat, 10**9).backward()
     assert 0 < source.get_total_flops() <= 0.3 * codec.get_total_flops()
+
+
+def test_learning_rate_zero_trains_q_theta_beside_a_fixed_codec(composed: Composed) -> None:
+    cfg = composed(
+        "optimizer.lr=0",
+        "optimizer.source_lr=1e-3",
+        "reg.alpha=0",
+        "reg.probe=true",
+        "init_from=some.file",
+        "trainer.max_steps=5",
+    )
+    config.check_train(cfg)
+    cfg.init_from = None  # its weights do not matter here
+    module, before = build_networks(cfg)[0], build_networks(cfg)[0]
+    fit(cfg, module)
+    assert _distance(_copies(module.phi), _copies(before.phi)) == 0
+    assert _distance(_copies(module.theta), _copies(before.theta)) > 0

@@ -2,116 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from tqdm import tqdm
 
 from regicomp import phases
-from regicomp.data import images
-from regicomp.data.images import Pixels
+from regicomp.data.pool import ImagePool
 from regicomp.phases import Phases
-
-log = logging.getLogger(__name__)
-
-
-class ImagePool:
-    """Decoded images in memory, or paths that are decoded whenever a crop is cut.
-
-    Args:
-        items: 8-bit RGB images, (H, W, 3) each, or paths.
-    """
-
-    def __init__(self, items: Sequence[Pixels] | Sequence[Path]) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    @property
-    def decoded(self) -> list[Pixels] | None:
-        """The images, where all are in memory."""
-        kept = [item for item in self._items if not isinstance(item, Path)]
-        return kept if len(kept) == len(self._items) else None
-
-    def __getitem__(self, index: int) -> Pixels:
-        item = self._items[index]
-        return images.read(item) if isinstance(item, Path) else item
-
-
-def _usable(path: Path, crop: int, decode: bool) -> Pixels | Path:
-    if decode:
-        pixels = images.read(path)
-        height, width = pixels.shape[:2]
-    else:
-        width, height = images.size(path)
-        pixels = path
-    if min(height, width) < crop:
-        raise ValueError(f"{path}: {width}x{height} is smaller than `data.crop` (={crop})")
-    return pixels
-
-
-def load_pool(paths: Sequence[Path], crop: int, cache: bool | str, on_error: str) -> ImagePool:
-    """The usable ones of the training images, decoded if they are to be cached.
-
-    Args:
-        paths: image files.
-        crop: side of the crops in pixels; smaller images are not usable.
-        cache: True, False, or "auto": if all fit into half of the memory that is free.
-        on_error: "skip" names and counts bad images; "raise" stops at the first.
-
-    Raises:
-        ValueError: a bad image with on_error="raise", or no usable image at all.
-    """
-    if cache == "auto":
-        cache = _decoded_bytes(paths) < psutil.virtual_memory().available / 2
-
-    def attempt(path: Path) -> Pixels | Path | ValueError:
-        try:
-            return _usable(path, crop, bool(cache))
-        except ValueError as error:
-            return error
-
-    with ThreadPoolExecutor() as threads:
-        outcomes = list(
-            tqdm(
-                threads.map(attempt, paths),
-                total=len(paths),
-                desc="reading images",
-                unit="image",
-                leave=False,
-            )
-        )
-    bad = [outcome for outcome in outcomes if isinstance(outcome, ValueError)]
-    if bad and on_error == "raise":
-        raise bad[0]
-    for error in bad:
-        log.warning("skipped: %s", error)
-    if len(bad) == len(outcomes):
-        raise ValueError(f"none of the {len(outcomes)} training images is usable; the first: {bad[0]}")
-    if bad:
-        log.warning("%d of %d training images were skipped", len(bad), len(outcomes))
-    return ImagePool([outcome for outcome in outcomes if not isinstance(outcome, ValueError)])  # pyright: ignore
-
-
-def _decoded_bytes(paths: Sequence[Path]) -> int:
-    total = 0
-    for path in paths:
-        try:
-            width, height = images.size(path)
-        except ValueError:
-            continue
-        total += 3 * width * height
-    return total
 
 
 @lru_cache(maxsize=2)
@@ -132,12 +34,16 @@ class Place(NamedTuple):
 class CropDataset(Dataset[Tensor]):
     """Crop number `position`: every image once an epoch, at a random place, flipped left to right half the time.
 
-    Items are uint8, (3, crop, crop); item k depends on (seed, k) alone.
+    Items are uint8, (3, crop, crop); item k depends on (seed, k) alone. Where the pool's policy is to skip, the next
+    image in the epoch's order stands in for one that can no longer be read.
 
     Args:
         pool: images of at least `crop` pixels a side.
         crop: side in pixels, or the run's phases, which give it by position.
         seed: of the run.
+
+    Raises:
+        BadImage: on access, if the policy is to raise, or if more than 20 images in a row are lost.
     """
 
     def __init__(self, pool: ImagePool, crop: int | Phases, seed: int) -> None:
@@ -147,8 +53,7 @@ class CropDataset(Dataset[Tensor]):
 
     def image_of(self, position: int) -> int:
         """Index of the image that the crop is cut from."""
-        epoch, slot = divmod(position, len(self.pool))
-        return int(_order(self.seed, epoch, len(self.pool))[slot])
+        return next(iter(self._candidates(position)))
 
     def place_of(self, position: int, height: int, width: int) -> Place:
         """Where in its image of `height` × `width` pixels the crop lies."""
@@ -158,12 +63,18 @@ class CropDataset(Dataset[Tensor]):
         return Place(top, left, crop, bool(rng.random() < 0.5))
 
     def __getitem__(self, position: int) -> Tensor:
-        pixels = self.pool[self.image_of(position)]
+        pixels = self.pool.readable(self._candidates(position), self.phases.crop_of(position))
         top, left, crop, flipped = self.place_of(position, *pixels.shape[:2])
         cut = pixels[top : top + crop, left : left + crop]
         if flipped:
             cut = cut[:, ::-1]
         return torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1)))
+
+    def _candidates(self, position: int) -> Iterator[int]:
+        """The image of a position, then those after it in the epoch's order, to stand in for it."""
+        epoch, slot = divmod(position, len(self.pool))
+        order = _order(self.seed, epoch, len(self.pool))
+        return (int(order[(slot + k) % len(order)]) for k in range(len(order)))
 
 
 class StepSampler(Sampler[list[int]]):

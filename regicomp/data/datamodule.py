@@ -1,7 +1,10 @@
-"""The LightningDataModule: training crops from dead leaves or folders."""
+"""The LightningDataModule: training crops from dead leaves, folders or shards."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from regicomp import phases as phases_
-from regicomp.data import dead_leaves, device_crops, images
-from regicomp.data.crops import CropDataset, ImagePool, StepSampler, load_pool
+from regicomp.data import dead_leaves, device_crops, images, shards
+from regicomp.data.crops import CropDataset, StepSampler
+from regicomp.data.pool import FileImage, ImagePool, Source, load_pool
 from regicomp.phases import Phases
+
+log = logging.getLogger(__name__)
 
 
 class CropData(LightningDataModule):
@@ -62,6 +68,15 @@ class CropData(LightningDataModule):
             return batch
         return self._pool.cut(batch, self.phases.at(self.trainer.global_step).crop if self.trainer else self.cfg.crop)
 
+    def teardown(self, stage: str) -> None:
+        """Say how many images were lost in mid-run."""
+        if self.dataset.pool.lost:
+            log.warning(
+                "%d of %d training images could not be read in mid-run; others stood in for them",
+                self.dataset.pool.lost,
+                len(self.dataset.pool),
+            )
+
 
 def _pool(cfg: DictConfig, seed: int, crop: int) -> ImagePool:
     if cfg.train_dir is None:
@@ -71,5 +86,14 @@ def _pool(cfg: DictConfig, seed: int, crop: int) -> ImagePool:
                 f"`data.crop` (={crop}) must be at most {dead_leaves.SIDE}, the side of the dead-leaves images"
             )
         return ImagePool(pool)
-    folders = list(cfg.train_dir) if isinstance(cfg.train_dir, ListConfig) else cfg.train_dir
-    return load_pool(images.find(folders), crop, cfg.cache, cfg.on_error)
+    folders = list(cfg.train_dir) if isinstance(cfg.train_dir, ListConfig) else [cfg.train_dir]
+    return load_pool(_sources(folders), crop, cfg.cache, cfg.on_error, cfg.retries)
+
+
+def _sources(folders: list[str]) -> Sequence[Source]:
+    """Images of folders, of prepared shards, or of both, in the order given."""
+    parts: list[Sequence[Source]] = [
+        shards.ShardList(Path(folder)) if shards.prepared(folder) else [FileImage(p) for p in images.find(folder)]
+        for folder in folders
+    ]
+    return parts[0] if len(parts) == 1 else [source for part in parts for source in part]

@@ -14,7 +14,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from regicomp.data import images
-from regicomp.data.crops import CropDataset, ImagePool, StepSampler, load_pool
+from regicomp.data.crops import CropDataset, StepSampler
+from regicomp.data.pool import FileImage, ImagePool, load_pool
+
+
+def _sources(folder: Path) -> list[FileImage]:
+    return [FileImage(path) for path in images.find(folder)]
 
 
 def _pool(count: int = 3) -> ImagePool:
@@ -73,7 +78,7 @@ def test_ranks_share_each_batch_out() -> None:
 
 @pytest.mark.parametrize("cache", [True, False, "auto"])
 def test_cached_or_not_the_crops_are_the_same(folder: Path, cache: bool | str) -> None:
-    paths = images.find(folder)
+    paths = _sources(folder)
     expected = CropDataset(load_pool(paths, 64, True, "raise"), 64, 0)
     found = CropDataset(load_pool(paths, 64, cache, "raise"), 64, 0)
     assert all(torch.equal(expected[k], found[k]) for k in range(12))
@@ -91,7 +96,7 @@ def _bad_folder(tmp_path: Path) -> Path:
 
 def test_bad_images_are_named_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        pool = load_pool(images.find(_bad_folder(tmp_path)), 64, True, "skip")
+        pool = load_pool(_sources(_bad_folder(tmp_path)), 64, True, "skip")
     assert len(pool) == 1
     for name in ("cut.png", "empty.jpg", "text.png", "small.png"):
         assert name in caplog.text
@@ -100,11 +105,11 @@ def test_bad_images_are_named_and_counted(tmp_path: Path, caplog: pytest.LogCapt
 
 def test_bad_images_can_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cut\.png"):
-        load_pool(images.find(_bad_folder(tmp_path)), 64, True, "raise")
+        load_pool(_sources(_bad_folder(tmp_path)), 64, True, "raise")
 
 
 def test_a_folder_of_bad_images_alone_is_refused(tmp_path: Path) -> None:
     _bad_folder(tmp_path)
     (tmp_path / "good.png").unlink()
     with pytest.raises(ValueError, match="none of the 4 training images is usable"):
-        load_pool(images.find(tmp_path), 64, True, "skip")
+        load_pool(_sources(tmp_path), 64, True, "skip")

@@ -10,7 +10,8 @@ import torch
 
 from regicomp import phases
 from regicomp.data import device_crops, images
-from regicomp.data.crops import CropDataset, ImagePool, load_pool
+from regicomp.data.crops import CropDataset
+from regicomp.data.pool import FileImage, ImagePool, load_pool
 
 
 def test_the_same_pixels() -> None:
@@ -32,12 +33,12 @@ def test_the_same_pixels() -> None:
 
 
 def test_when_it_is_done(folder: Path) -> None:
-    cpu, kept = torch.device("cpu"), load_pool(images.find(folder), 64, True, "raise").decoded
+    cpu, kept = torch.device("cpu"), load_pool([FileImage(p) for p in images.find(folder)], 64, True, "raise").decoded
     assert kept is not None
     assert device_crops.wanted(True, kept, cpu)
     assert not device_crops.wanted("auto", kept, cpu)
     assert not device_crops.wanted(False, kept, cpu)
-    uncached = load_pool(images.find(folder), 64, False, "raise").decoded
+    uncached = load_pool([FileImage(p) for p in images.find(folder)], 64, False, "raise").decoded
     assert uncached is None
     assert not device_crops.wanted("auto", uncached, torch.device("cuda"))
     with pytest.raises(ValueError, match=r"`data.device_crops`"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+import bad_images
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,7 +21,7 @@ def test_png_is_read_exactly(tmp_path: Path) -> None:
     assert np.array_equal(images.read(tmp_path / "a.png"), RGB)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK"])
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "YCbCr"])
 def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     image = Image.fromarray(RGB).convert(mode)
     image.save(tmp_path / "a.tif")
@@ -44,6 +46,52 @@ def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match=r"deep\.png: has more than 8 bits"):
         images.read(tmp_path / "deep.png")
+
+
+@pytest.mark.parametrize(("name", "kind"), bad_images.REFUSED.items())
+def test_bad_files_are_refused_by_kind(tmp_path: Path, name: str, kind: str) -> None:
+    bad_images.make(tmp_path)
+    if kind == "small":  # a matter of the crop, not of the file
+        assert images.read(tmp_path / name).shape == (20, 96, 3)
+        return
+    with pytest.raises(images.BadImage, match=re.escape(f"{name}: {images.REFUSED[kind]}")) as caught:
+        images.read(tmp_path / name)
+    assert caught.value.kind == kind
+    if kind != "truncated":  # the header tells all others before a run
+        with pytest.raises(images.BadImage) as caught:
+            images.header(tmp_path / name)
+        assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize(("name", "kind"), bad_images.NOTED.items())
+def test_unusual_files_are_used_and_noted(tmp_path: Path, name: str, kind: str) -> None:
+    bad_images.make(tmp_path)
+    assert images.header(tmp_path / name).noted == (kind,)
+    pixels = images.read(tmp_path / name)
+    expected = np.rot90(bad_images.RGB, -1) if kind == "rotated" else bad_images.RGB
+    assert pixels.shape == expected.shape
+    if name.endswith((".png", ".webp")) or kind == "extension":  # lossless: the first frame, upright
+        assert np.array_equal(pixels, expected)
+
+
+def test_a_good_file_is_not_noted(tmp_path: Path) -> None:
+    bad_images.make(tmp_path)
+    assert images.header(tmp_path / "good.png") == (96, 80, ())
+    assert images.read(tmp_path / "good.png").shape == (80, 96, 3)
+
+
+def test_a_missing_file_is_the_storage_s_fault(tmp_path: Path) -> None:
+    for read in (images.read, images.header):
+        with pytest.raises(images.BadImage, match=r"a\.png: cannot be read from its storage \(No such file") as caught:
+            read(tmp_path / "a.png")
+        assert caught.value.kind == "storage"
+
+
+def test_a_worker_s_traceback_becomes_one_line() -> None:
+    """What torch raises in the main process: the class called with the worker's whole traceback."""
+    text = "Caught BadImage in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File …\n"
+    error = images.BadImage(text + "regicomp.data.images.BadImage: a.png: is empty (0 bytes)\n")
+    assert str(error) == "a.png: is empty (0 bytes)"
 
 
 @pytest.mark.parametrize("content", [b"", b"hello"])

@@ -1,0 +1,52 @@
+"""table.md and results.csv of the families experiment, from its runs' records and metrics.
+
+`python -m experiments.families.tabulate multirun/families` after the sweep (README.md has both commands).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from regicomp import files, record
+
+HERE = Path(__file__).parent
+
+
+def row(run_dir: Path) -> dict[str, Any]:
+    """One family's figures: q_θ's size, H_θ on each test set, training seconds."""
+    found = record.read(run_dir / "results.json")
+    run = found["run"]
+    values = {"source": run["source"], "source_parameters": run["source_parameters"], "steps": run["steps"]}
+    values |= {f"source_bpp {name}": round(entry["source_bpp"], 4) for name, entry in found["testsets"].items()}
+    values |= {f"rate_bpp {name}": round(entry["bpp"], 4) for name, entry in found["testsets"].items()}
+    return {**values, "training_seconds": round(found["timing"]["training_seconds"], 1)}
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", type=Path, help="the sweep's folder")
+    parser.add_argument("--out", type=Path, default=HERE, help="where table.md and results.csv are written")
+    arguments = parser.parse_args()
+    with files.told_in_one_line():
+        rows = [row(path.parent) for path in sorted(arguments.sweep.glob("*/results.json"))]
+        if not rows:
+            raise ValueError(f"`sweep` (={arguments.sweep}) holds no results.json; run the sweep of README.md first")
+    rows.sort(key=lambda r: -next(v for k, v in r.items() if k.startswith("source_bpp")))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_bytes(arguments.out / "results.csv", buffer.getvalue().encode())
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    lines += ["| " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in r.values()) + " |" for r in rows]
+    files.write_bytes(arguments.out / "table.md", ("\n".join(lines) + "\n").encode())
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`python -m regicomp.report`: records become tables, figures and a page."""

@@ -1,0 +1,315 @@
+"""results.csv, bd_rate.csv, bd_rate.md, and the same table in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from regicomp import bd_rate, rd
+from regicomp.files import write_bytes
+from regicomp.rd import TITLES, Comparison, DomainMean
+from regicomp.report import style
+from regicomp.runs import Family, Measurement, Skipped
+
+METHOD_NAMES = {"pchip": "piecewise cubic (pchip)", "akima": "Akima"}
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]], columns: Iterable[str]) -> None:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, buffer.getvalue().encode())
+
+
+def _rounded(value: float | None, digits: int = 6) -> str | None:
+    return None if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _about(family: Family) -> dict[str, Any]:
+    fields = {**family._asdict(), **family.budget._asdict()}
+    return {k: f"{v:g}" if isinstance(v, float) else v for k, v in fields.items() if k != "budget"}
+
+
+_ABOUT = ("backbone", "source", "alpha", "distortion", "size", "variant", "steps", "data", "crop", "batch_size")
+_METRICS = ("bpp", "bpp_estimated", "psnr_db", "psnr_db_float", "ms_ssim", "ms_ssim_db", "source_bpp")
+RESULT_COLUMNS = (
+    *("run", *_ABOUT, "lmbda", "quality", "seed", "testset", "images", *_METRICS),
+    *("encode_seconds", "decode_seconds", "training_seconds", "parameters", "source_parameters", "config_hash"),
+    *("regicomp", "torch"),
+)
+
+
+def result_rows(measurements: list[Measurement]) -> list[dict[str, Any]]:
+    """A row a run and test set."""
+    rows: list[dict[str, Any]] = []
+    for m in measurements:
+        images = m.entry["images"]
+        seconds = {
+            key: _rounded(float(np.mean([i[key] for i in images])), 4) if all(key in i for i in images) else None
+            for key in ("encode_seconds", "decode_seconds")
+        }
+        versions = m.run.get("versions") or {}
+        rows.append(
+            {
+                "run": m.label,
+                **_about(m.family),
+                "lmbda": f"{m.lmbda:g}",
+                "quality": m.quality,
+                "seed": m.seed,
+                "testset": m.testset,
+                "images": len(images),
+                **{key: _rounded(m.entry.get(key)) for key in _METRICS},
+                **seconds,
+                "training_seconds": _rounded(m.timing.get("training_seconds"), 1),
+                **{key: m.run.get(key) for key in ("parameters", "source_parameters", "config_hash")},
+                **{key: versions.get(key) for key in ("regicomp", "torch")},
+            }
+        )
+    return sorted(rows, key=lambda row: (row["testset"], row["run"]))
+
+
+BD_COLUMNS = (
+    *(*_ABOUT, "testset", "domain", "metric", "method", "seed"),
+    *("bd_rate_percent", "low_95", "high_95", "bd_rate_other_percent", "other_method"),
+    *("overlap", "points", "anchor_points", "images", "anchor", "problems", "notes"),
+)
+
+
+def bd_rows(
+    comparisons: list[Comparison], means: list[DomainMean], options: rd.Options, labels: dict[Family, str]
+) -> list[dict[str, Any]]:
+    """A row a comparison, one for each of its seeds, and one a domain's mean."""
+    rows: list[dict[str, Any]] = []
+    for c in comparisons:
+        base = {
+            **_about(c.family),
+            "testset": c.testset,
+            "domain": rd.domain(c.testset, options),
+            "metric": c.metric,
+            "method": c.method,
+            "anchor": labels[c.anchor] if c.anchor else None,
+        }
+        rows.append(
+            {
+                **base,
+                "seed": "all" if len(c.seeds) != 1 else next(iter(c.seeds)),
+                "bd_rate_percent": _rounded(c.percent, 4),
+                "low_95": _rounded(c.low, 4),
+                "high_95": _rounded(c.high, 4),
+                "bd_rate_other_percent": _rounded(c.other, 4),
+                "other_method": next(m for m in bd_rate.METHODS if m != c.method),
+                "overlap": _rounded(c.overlap, 3),
+                "points": c.points,
+                "anchor_points": c.anchor_points,
+                "images": c.images,
+                "problems": "; ".join(c.problems),
+                "notes": "; ".join(c.notes),
+            }
+        )
+        rows += [
+            {**base, "seed": seed, "bd_rate_percent": _rounded(percent, 4), "images": c.images}
+            for seed, percent in c.by_seed.items()
+        ]
+    for mean in means:
+        rows.append(
+            {
+                **_about(mean.family),
+                "testset": f"mean of {', '.join(mean.testsets)}" if mean.testsets else "mean",
+                "domain": mean.domain,
+                "metric": mean.metric,
+                "method": options.method,
+                "seed": "all",
+                "bd_rate_percent": _rounded(mean.percent, 4),
+                "low_95": _rounded(mean.low, 4),
+                "high_95": _rounded(mean.high, 4),
+                "notes": f"without {', '.join(mean.missing)}" if mean.missing else "",
+            }
+        )
+    return rows
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A number with its sign, a true minus, and a dash where there is none."""
+    return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """An interval in brackets."""
+    return "" if low is None or high is None else f"[{signed(low)}, {signed(high)}]"
+
+
+class Wide:
+    """The paper's kind of table: a row a family, a column a test set, and the domains' means.
+
+    Args:
+        comparisons: of one metric.
+        means: of the same metric.
+        options: which test sets are in-domain and which are unseen.
+    """
+
+    def __init__(self, comparisons: list[Comparison], means: list[DomainMean], options: rd.Options) -> None:
+        rank = {"in-domain": 0, "unseen": 1, None: 2}
+        self.testsets = sorted(
+            {c.testset for c in comparisons}, key=lambda name: (rank[rd.domain(name, options)], name)
+        )
+        self.domains = [d for d in ("in-domain", "unseen") if any(m.domain == d for m in means)]
+        self.families = list(dict.fromkeys(c.family for c in comparisons))
+        self.cells = {(c.family, c.testset): c for c in comparisons}
+        self.means = {(m.family, m.domain): m for m in means}
+        self.reasons: list[str] = []  # footnotes, in the order of their numbers
+
+    def note(self, said: str) -> int:
+        """The number of a footnote, from 1."""
+        if said not in self.reasons:
+            self.reasons.append(said)
+        return self.reasons.index(said) + 1
+
+    def remarks(self, c: Comparison) -> list[int]:
+        """Footnotes of a cell: why it has no number, or what to know about it."""
+        return [self.note(said) for said in (c.problems or c.notes)]
+
+
+def markdown(
+    comparisons: list[Comparison],
+    means: list[DomainMean],
+    options: rd.Options,
+    labels: dict[Family, str],
+    skipped: list[Skipped],
+) -> str:
+    """bd_rate.md."""
+    lines = ["# BD-rate in percent against α = 0", ""]
+    if not comparisons:
+        lines += ["No run with α > 0, so there is nothing to compare.", ""]
+    for metric in rd.METRICS:
+        chosen = [c for c in comparisons if c.metric == metric]
+        if not chosen:
+            continue
+        table = Wide(chosen, [m for m in means if m.metric == metric], options)
+        heads = [*table.testsets, *(f"{d} mean" for d in table.domains)]
+        lines += [f"## {TITLES[metric]}", "", "| " + " | ".join(["codec", "seeds", *map(_plain, heads)]) + " |"]
+        lines.append("|" + "---|" + "--:|" * (len(heads) + 1))
+        for family in table.families:
+            seeds = sorted({s for t in table.testsets if (c := table.cells.get((family, t))) for s in c.seeds})
+            row = [_plain(labels[family]), str(len(seeds))]
+            for testset in table.testsets:
+                c = table.cells.get((family, testset))
+                row.append("" if c is None else _cell(c.percent, c.low, c.high, table.remarks(c)))
+            for kind in table.domains:
+                mean = table.means.get((family, kind))
+                notes = [table.note(f"mean without {', '.join(mean.missing)}")] if mean and mean.missing else []
+                row.append(_cell(mean.percent, mean.low, mean.high, notes) if mean else "")
+            lines.append("| " + " | ".join(row) + " |")
+        lines += ["", *(f"{k}. {_plain(said)}" for k, said in enumerate(table.reasons, 1)), ""]
+    lines += [f"{paragraph}\n" for paragraph in method_notes(comparisons, options)]
+    if skipped:
+        lines += ["## Left out", "", *(f"- {_plain(s.where)}: {_plain(s.why)}" for s in skipped), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown leaves as it is."""
+    for sign in "\\`*_[]<>|#":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())
+
+
+def _cell(percent: float | None, low: float | None, high: float | None, notes: list[int]) -> str:
+    marks = f" <sup>{','.join(map(str, notes))}</sup>" if notes else ""
+    return f"{' '.join(filter(None, [signed(percent), interval(low, high)]))}{marks}"
+
+
+def method_notes(comparisons: list[Comparison], options: rd.Options) -> list[str]:
+    """How the numbers came about, in sentences."""
+    shared = [c.overlap for c in comparisons if c.percent is not None and c.overlap is not None]
+    overlaps = f" The curves compared here share at least {min(shared):.0%} of it." if shared else ""
+    return [
+        "Negative numbers mean fewer bits at equal quality. The anchor of each row is the same backbone trained with "
+        "α = 0 on the same distortion, for as many steps on the same data; rate is real bytes on disk, headers "
+        "included.",
+        f"BD-rate by the package bjontegaard, {METHOD_NAMES[options.method]} interpolation of log rate over quality "
+        f"in dB. There is no number where a curve has fewer than {bd_rate.MIN_POINTS} points, is not monotone, spans "
+        f"less than {options.min_span:g} dB, or where the curves share less than {bd_rate.MIN_OVERLAP:.0%} of the "
+        f"shorter one's range of quality.{overlaps}",
+        f"In brackets: 95 % interval of {options.replicates} bootstrap draws of images (the same ones for both "
+        "curves) and of seeds. MS-SSIM is averaged in dB, −10 log10(1 − MS-SSIM), over the images whose sides are at "
+        "least 161 pixels.",
+        f"In-domain test sets: {', '.join(options.in_domain)}; unseen: {', '.join(options.unseen)}.",
+    ]
+
+
+def print_bd(
+    comparisons: list[Comparison], means: list[DomainMean], options: rd.Options, labels: dict[Family, str]
+) -> None:
+    """Print a line a comparison, with its anchor and overlap, and a line a domain."""
+    console = Console(width=None if Console().is_terminal else 160)
+    if not comparisons:
+        console.print("no run with α > 0: curves, but nothing to compare")
+        return
+    other = next(m for m in bd_rate.METHODS if m != options.method)
+    table = Table(title=f"BD-rate in percent, {options.method}; 95 % interval over seeds and images")
+    columns = ("codec", "anchor", "test set", "metric", "BD-rate", "95 %", other, "overlap", "points", "seeds")
+    for column in columns:
+        table.add_column(column, justify="left" if column in columns[:4] else "right")
+    for metric in rd.METRICS:
+        for family in dict.fromkeys(c.family for c in comparisons if c.metric == metric):
+            for c in comparisons:
+                if (c.family, c.metric) == (family, metric):
+                    table.add_row(*_printed(c, labels))
+            for m in means:
+                if (m.family, m.metric) == (family, metric):
+                    where = f"{m.domain} mean of {len(m.testsets)}"
+                    where += f" (of {len(m.testsets) + len(m.missing)})" if m.missing else ""
+                    values = signed(m.percent), escape(interval(m.low, m.high))
+                    table.add_row("", "", where, TITLES[metric], *values, style="bold")
+            table.add_section()
+    console.print(table)
+    for c in comparisons:
+        mark = "no number" if c.problems else "note"
+        for said in c.problems or c.notes:
+            console.print(f"{mark}: {labels[c.family]}, {c.testset}, {TITLES[c.metric]}: {said}", markup=False)
+
+
+def _printed(c: Comparison, labels: dict[Family, str]) -> list[str]:
+    return [
+        escape(labels[c.family]),
+        escape(labels[c.anchor]) if c.anchor else "–",
+        escape(c.testset),
+        TITLES[c.metric],
+        signed(c.percent),
+        escape(interval(c.low, c.high)),
+        signed(c.other),
+        "–" if c.overlap is None else f"{c.overlap:.0%}",
+        f"{c.points}/{c.anchor_points}",
+        str(len(c.seeds)),
+    ]
+
+
+def print_skipped(skipped: list[Skipped]) -> None:
+    """Print a line for each thing that is in no table."""
+    console = Console(width=None if Console().is_terminal else 400, soft_wrap=True)
+    for s in skipped:
+        console.print(f"left out: {s.where}: {s.why}", markup=False, highlight=False)
+
+
+def write(
+    out: Path,
+    measurements: list[Measurement],
+    comparisons: list[Comparison],
+    means: list[DomainMean],
+    options: rd.Options,
+    skipped: list[Skipped],
+) -> None:
+    """Write results.csv, bd_rate.csv and bd_rate.md."""
+    labels = style.names(list(dict.fromkeys(m.family for m in measurements)))
+    _write_csv(out / "results.csv", result_rows(measurements), RESULT_COLUMNS)
+    _write_csv(out / "bd_rate.csv", bd_rows(comparisons, means, options, labels), BD_COLUMNS)
+    write_bytes(out / "bd_rate.md", markdown(comparisons, means, options, labels, skipped).encode())
