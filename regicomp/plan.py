@@ -129,7 +129,9 @@ def _seconds_an_update(cfg: DictConfig, module: Any, data: Any) -> float:
     marks: list[float] = []
 
     class Marks(Callback):
-        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        def on_train_batch_end(
+            self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
             if trainer.strategy.root_device.type == "cuda":
                 import torch
 

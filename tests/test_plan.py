@@ -30,8 +30,8 @@ def test_spans_of_time(seconds: float, said: str) -> None:
 
 def test_a_plan_spends_nothing_and_sums_a_sweep_up(folder: Path, tmp_path: Path) -> None:
     phases = "phases=[{start: 600, batch_size: 4}]"
-    command = _command(folder, "-m", f"hydra.sweep.dir={tmp_path}", "reg.alpha=0,0.1", "plan=true", phases)
-    done = subprocess.run([*command, "trainer.max_steps=1000"], capture_output=True, text=True, timeout=280)
+    command = _command(folder, f"hydra.sweep.dir={tmp_path}", "reg.alpha=0,0.1", "plan=true", phases)
+    done = subprocess.run([*command, "trainer.max_steps=1000", "-m"], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
     plain, regularized = sorted(
         (json.loads(path.read_text()) for path in tmp_path.rglob("plan.json")), key=lambda p: p["source_parameters"]
