@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 RUN ?= outputs/demo
 JOBS ?= 2
 
-.PHONY: help setup train test test-slow test-browser lint format bench first-light clean
+.PHONY: help setup train test test-slow test-browser lint format bench bench-table first-light clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,9 @@ format: setup ## let ruff rewrite the sources
 
 bench: setup ## time training steps, plain and regularized, in pairs against CompressAI's loop
 	$(BIN)/python -m bench.train_step
+
+bench-table: setup ## the five backbones against CompressAI's loop: time, memory, FLOPs, data loading (hours)
+	$(BIN)/python -m bench.table --parts steps memory data scaling
 
 first-light: setup ## the two runs of experiments/first_light (needs $$REGICOMP_DATA, 80 minutes on 2 cores)
 	$(BIN)/python -m regicomp.train experiment=first_light reg.alpha=0 hydra.run.dir=outputs/first_light/alpha0 ckpt=last

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from regicomp import files
+from regicomp import files, phases, ranks
 
 QUALITIES = range(1, 9)
 
@@ -49,9 +49,12 @@ def _by_size(paper: Any, tiny: Any, *, _root_: DictConfig) -> Any:
 
 def register_resolvers() -> None:
     """Make the resolvers that conf/ uses known to OmegaConf."""
+    # Our files of launchers' settings bear the plugins' names, which Hydra 1.3 remarks on.
+    warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
     OmegaConf.register_new_resolver("width", _width, replace=True)
     OmegaConf.register_new_resolver("by_size", _by_size, replace=True)
     OmegaConf.register_new_resolver("run_folder", files.folder_name, replace=True)
+    OmegaConf.register_new_resolver("job_name", ranks.job_name, replace=True)
 
 
 class Rule(NamedTuple):
@@ -136,6 +139,7 @@ DATA_RULES = (
     _whole("data.batch_size", 1),
     _one_of("data.cache", "auto", True, False),
     _whole("data.workers", 0),
+    _one_of("data.device_crops", "auto", True, False),
     _one_of("data.on_error", "skip", "raise"),
     _whole("data.retries", 0, 10),
 )
@@ -162,6 +166,14 @@ TRAIN_RULES = (
     _whole("reg.ramp_steps", 0, null=True),
     _number("reg.max_pressure", above=0),
     _one_of("reg.probe", True, False),
+    _one_of("strategy.accelerator", "auto", "cpu", "gpu"),
+    _one_of("strategy.strategy", "auto", "ddp", "fsdp"),
+    Rule(
+        "strategy.devices",
+        lambda v: v == "auto" or (_is_whole(v) and v >= 1),
+        "a whole number of at least 1, or auto",
+    ),
+    _whole("strategy.num_nodes", 1),
     _number("optimizer.lr", least=0),
     _number("optimizer.source_lr", above=0),
     _one_of("optimizer.schedule", "constant", "cosine"),
@@ -170,6 +182,10 @@ TRAIN_RULES = (
     _whole("trainer.max_steps", 1),
     _whole("trainer.log_every", 1),
     _whole("trainer.checkpoint_every", 1),
+    _whole("trainer.accumulate", 1),
+    _one_of("compile", True, False),
+    _one_of("profile", True, False),
+    _one_of("plan", True, False),
     _one_of("precision", "auto", "bf16", "float32"),
     _one_of("channels_last", "auto", True, False),
     _one_of("logger.wandb", True, False),
@@ -199,27 +215,19 @@ def check_train(cfg: DictConfig) -> None:
         ValueError: naming the setting, its value and what was expected.
     """
     _apply(TRAIN_RULES + DATA_RULES, cfg)
-    crop, patch, steps = cfg.data.crop, cfg.source.patch, cfg.trainer.max_steps
-    if crop % 64:
-        raise ValueError(f"`data.crop` (={crop}) must be a multiple of 64, the codec's downsampling")
-    if uses_source(cfg) and crop % patch:
-        raise ValueError(f"`source.patch` (={patch}) must divide `data.crop` (={crop})")
-    if cfg.objective.distortion == "ms_ssim" and crop <= 160:
-        raise ValueError(f"`data.crop` (={crop}) must be larger than 160 with objective=ms_ssim")
+    steps = cfg.trainer.max_steps
+    for phase in phases_of(cfg).phases:
+        _check_phase(cfg, phase)
+    _check_strategy(cfg)
     if cfg.reg.order == "codec_first" and cfg.reg.source_steps != 1:
         raise ValueError(
             f"`reg.source_steps` (={cfg.reg.source_steps}) must be 1 with reg.order=codec_first; "
             "reg.order=source_first takes several"
         )
-    if cfg.reg.alpha > 0 and warmup_steps(cfg) >= steps:
+    if any(phase.alpha > 0 for phase in phases_of(cfg).phases) and warmup_steps(cfg) >= steps:
         raise ValueError(
             f"`reg.warmup_steps` (={cfg.reg.warmup_steps}) must be less than `trainer.max_steps` (={steps}), "
             "or the regularizer would never act"
-        )
-    if uses_source(cfg) and cfg.optimizer.source_lr < cfg.optimizer.lr:
-        raise ValueError(
-            f"`optimizer.source_lr` (={cfg.optimizer.source_lr}) must be at least "
-            f"`optimizer.lr` (={cfg.optimizer.lr}): q_θ must keep up with the codec"
         )
     if cfg.optimizer.lr == 0 and (cfg.reg.alpha > 0 or not cfg.reg.probe or cfg.init_from is None):
         raise ValueError(
@@ -229,6 +237,53 @@ def check_train(cfg: DictConfig) -> None:
     if not len(cfg.testsets) and not len(cfg.data.test_dirs):
         raise ValueError(
             f"`testsets` (={list(cfg.testsets)}) and `data.test_dirs` are both empty: name at least one test set"
+        )
+
+
+def _check_phase(cfg: DictConfig, phase: phases.Phase) -> None:
+    """Rules for what may change from phase to phase, of `data` and `optimizer` where there is but one."""
+    crop, batch, patch = phase.crop, phase.batch_size, cfg.source.patch
+    inside = "" if phase.start == 0 else f" of the phase from update {phase.start}"
+    if crop % 64:
+        raise ValueError(f"`data.crop` (={crop}){inside} must be a multiple of 64, the codec's downsampling")
+    if uses_source(cfg) and crop % patch:
+        raise ValueError(f"`source.patch` (={patch}) must divide `data.crop` (={crop}){inside}")
+    if cfg.objective.distortion == "ms_ssim" and crop <= 160:
+        raise ValueError(f"`data.crop` (={crop}){inside} must be larger than 160 with objective=ms_ssim")
+    if uses_source(cfg) and phase.source_lr < phase.lr:
+        raise ValueError(
+            f"`optimizer.source_lr` (={phase.source_lr}){inside} must be at least "
+            f"`optimizer.lr` (={phase.lr}): q_θ must keep up with the codec"
+        )
+    devices = cfg.strategy.devices if _is_whole(cfg.strategy.devices) else 1
+    parts = devices * cfg.strategy.num_nodes * cfg.trainer.accumulate
+    if batch % parts:
+        raise ValueError(
+            f"`data.batch_size` (={batch}){inside} must be a multiple of {parts} = `strategy.devices` × "
+            "`strategy.num_nodes` × `trainer.accumulate`: it is the batch of all processes together"
+        )
+
+
+def _check_strategy(cfg: DictConfig) -> None:
+    chosen = cfg.strategy
+    if chosen.strategy == "auto" and (chosen.devices != 1 or chosen.num_nodes != 1):
+        raise ValueError(
+            f"`strategy.devices` (={chosen.devices}) × `strategy.num_nodes` (={chosen.num_nodes}) must be 1 with one "
+            "process; strategy=ddp (GPUs) or strategy=ddp_cpu trains with several"
+        )
+    if chosen.devices == "auto" and chosen.accelerator != "gpu":
+        raise ValueError("`strategy.devices` (=auto) must be a whole number of at least 1 unless on GPUs")
+    if chosen.strategy == "fsdp":
+        raise ValueError(
+            "`strategy` (=fsdp) must be ddp: the parameters, gradients and Adam's states of the largest codec take "
+            "1.3 GB, so sharing them out saves nothing that counts; trainer.accumulate lowers the memory of a step"
+        )
+    if chosen.strategy == "ddp" and cfg.optimizer.lr == 0:
+        raise ValueError("`optimizer.lr` (=0) needs one process: strategy=cpu or strategy=gpu, not ddp")
+    if cfg.trainer.accumulate > 1 and not (cfg.reg.order == "codec_first" and cfg.reg.form == "one_pass"):
+        raise ValueError(
+            f"`trainer.accumulate` (={cfg.trainer.accumulate}) must be 1 with reg.order=source_first or "
+            "reg.form=two_pass: their networks step between backward passes"
         )
 
 
@@ -242,7 +297,25 @@ def check_evaluate(cfg: DictConfig) -> None:
 
 def uses_source(cfg: DictConfig) -> bool:
     """Whether the run builds a source entropy model."""
-    return cfg.reg.alpha > 0 or cfg.reg.probe
+    return cfg.reg.probe or any(phase.alpha > 0 for phase in phases_of(cfg).phases)
+
+
+def phases_of(cfg: DictConfig) -> phases.Phases:
+    """What holds at which codec update: the run's own settings, changed by `phases`.
+
+    Raises:
+        ValueError: `phases` is not as conf/train.yaml says.
+    """
+    first = phases.Phase(
+        start=0,
+        crop=cfg.data.crop,
+        batch_size=cfg.data.batch_size,
+        lr=cfg.optimizer.lr,
+        source_lr=cfg.optimizer.source_lr,
+        alpha=cfg.reg.alpha,
+    )
+    entries: Any = OmegaConf.to_container(cfg.phases, resolve=True) if OmegaConf.is_config(cfg.phases) else cfg.phases
+    return phases.read(first, entries, cfg.trainer.max_steps)
 
 
 def warmup_steps(cfg: DictConfig) -> int:
@@ -273,7 +346,12 @@ def label(group: str, target: str) -> str:
 
 
 # What may differ between two runs that compute the same thing.
-_NOT_PART_OF_THE_RESULT = ("logger", "ckpt", "hydra")
+_NOT_PART_OF_THE_RESULT = ("logger", "ckpt", "hydra", "strategy", "compile", "profile", "plan")
+
+
+def plain(node: Any) -> Any:
+    """A node of the configuration as plain dictionaries, lists and values."""
+    return OmegaConf.to_container(node, resolve=True)
 
 
 def config_hash(cfg: DictConfig) -> str:
@@ -283,7 +361,12 @@ def config_hash(cfg: DictConfig) -> str:
         raise TypeError("a run's configuration is a mapping")
     for key in _NOT_PART_OF_THE_RESULT:
         plain.pop(key, None)
-    for group, keys in {"trainer": ("log_every", "checkpoint_every"), "data": ("workers", "cache", "retries")}.items():
+    if not plain.get("phases"):
+        plain.pop("phases", None)
+    for group, keys in {
+        "trainer": ("log_every", "checkpoint_every"),
+        "data": ("workers", "cache", "device_crops", "retries"),
+    }.items():
         for key in keys:
             plain.get(group, {}).pop(key, None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
@@ -333,6 +416,9 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
     warnings.filterwarnings("ignore", message=".*does not have many workers")
+    # Batches are a function of the update, so the loader goes on where it was with no state of its own.
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
+    warnings.filterwarnings("ignore", message="The .srun. command is available")  # a sweep's launcher uses it, not we
     # Set on the very logger that speaks: Lightning sets its parents' levels at import.
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from regicomp import bitstream
+from regicomp import bitstream, collective
 from regicomp.data.images import Pixels
 from regicomp.data.testsets import TestSet
 from regicomp.export import Loaded
@@ -190,6 +190,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a codec on a test set; the test set's entry in the record.
 
+    The processes of a run share the images out; every one of them returns the whole entry.
+
     Args:
         codec: what is measured.
         testset: images of any sizes.
@@ -197,8 +199,10 @@ def evaluate(
         bar: moved on after each image.
     """
     results: list[ImageResult] = []
-    for image in testset.images:
+    world = collective.world()
+    for image in testset.images[collective.rank() :: world]:
         results.append(evaluate_image(codec, image.name, image.load(), source))
         if bar is not None:
-            bar.update()
-    return average(results)
+            bar.update(world)
+    shares = collective.gather(results)
+    return average(shares[k % world][k // world] for k in range(len(testset.images)))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from regicomp import anchors, evaluation, files, record, summary
+from regicomp import anchors, collective, evaluation, files, record, summary
 from regicomp.data.testsets import TestSet
 from regicomp.source.base import SourceModel
 
@@ -55,6 +55,8 @@ def measure(
         "testsets": entries,
         "timing": {**timing, "evaluation_seconds": time.perf_counter() - started},
     }
+    if collective.rank() != 0:
+        return Measured(written, {})
     files.write_json(run_dir / "results.json", written)
     curves = {t.name: {a.name: anchors.curve(a, t) for a in anchors.ANCHORS} for t in testsets}
     rivals = {

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from regicomp import collective
 from regicomp.export import trainable
+from regicomp.noise import BatchNoise, noise_seed, share
 from regicomp.objective import RateDistortion, Terms
+from regicomp.phases import Phases
 from regicomp.precision import keep_entropy_in_float32
 from regicomp.regularizer import Regularizer
 
@@ -29,6 +34,19 @@ class Optimization(NamedTuple):
     order: str = "codec_first"  # or "source_first"
     form: str = "one_pass"  # or "two_pass"
     source_steps: int = 1
+    accumulate: int = 1  # parts that each update's batch is computed in, one after another
+    phases: Phases | None = None  # learning rates by codec update, in place of `lr` and `source_lr`
+
+    @property
+    def at_once(self) -> bool:
+        """Whether one backward pass serves both networks."""
+        return self.order == "codec_first" and self.form == "one_pass"
+
+    def rates(self, step: int) -> tuple[float, float]:
+        """Learning rates of φ and θ at codec update `step`."""
+        phase = self if self.phases is None else self.phases.at(step)
+        factor = self.factor(step)
+        return phase.lr * factor, phase.source_lr * factor
 
     def factor(self, step: int) -> float:
         """What both learning rates are multiplied with at codec update `step`: 1, falling to 0.01 under cosine."""
@@ -37,11 +55,6 @@ class Optimization(NamedTuple):
             return 1.0
         along = (step - start) / max(1.0, self.steps - start)
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * along))
-
-
-def noise_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of the quantization noise of one codec update: equal for a run and its anchor, and on resume."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}/{rank}".encode(), digest_size=7).digest(), "big")
 
 
 class RegularizedCodec(LightningModule):
@@ -85,44 +98,60 @@ class RegularizedCodec(LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.codec.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]
         keep_entropy_in_float32(codec)
+        self.noise = BatchNoise(codec)
+        self.stage: Callable[[str], AbstractContextManager[Any]] = lambda name: nullcontext()  # see profiling.py
         self.phi = trainable(codec)
         self.theta = list(regularizer.source.parameters()) if regularizer is not None else []
         alpha = regularizer.schedule.alpha if regularizer is not None else 0.0
-        self.codec_is_fixed = optimization.lr == 0 and alpha == 0  # then only q_θ learns, and φ needs no gradient
+        # Only q_θ learns then, and φ needs no gradient.
+        self.codec_is_fixed = optimization.lr == 0 and alpha == 0 and optimization.phases is None
         self.shown: dict[str, float] = {}
 
     # --- the alternating update ---------------------------------------------------------------------------------
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        """One codec update (and its θ updates) on uint8 crops, (B, 3, crop, crop)."""
-        step = self.global_step
-        self._begin(step)
-        x = (batch.float() / 255).contiguous(memory_format=self.memory_format)
-        with torch.set_grad_enabled(not self.codec_is_fixed):
-            out = self.codec(x)
-        x_hat = out["x_hat"].float()
-        terms = self.objective.terms(x, x_hat, out["likelihoods"].values())
-        if self.regularizer is None:
-            source_bpp = None
-            self.manual_backward(terms.loss)
-            self._step_codec()
-        elif self.optimization.order == "source_first":
-            source_bpp = self._source_first(self.regularizer, x, x_hat, terms.loss, step)
-        elif self.optimization.form == "two_pass":
-            source_bpp = self._two_pass(self.regularizer, x, x_hat, terms.loss, step)
-        else:
-            source_bpp = self.regularizer(x, x_hat, step)  # its gradient reaches x̂ times -α
-            self.manual_backward(terms.loss + source_bpp)
+        """One codec update (and its θ updates) on this process's uint8 crops, (B, 3, crop, crop)."""
+        step, parts, regularizer = self.global_step, self.optimization.accumulate, self.regularizer
+        self._set_rates(step)
+        seen: list[tuple[Terms, Tensor | None]] = []
+        for part, crops in enumerate(batch.chunk(parts)):
+            terms, x, x_hat = self._forward(crops, step, part)
+            if regularizer is None:
+                source_bpp = None
+                self._backward_at_once(terms.loss, part)
+            elif self.optimization.order == "source_first":
+                source_bpp = self._source_first(regularizer, x, x_hat, terms.loss, step)
+            elif self.optimization.form == "two_pass":
+                source_bpp = self._two_pass(regularizer, x, x_hat, terms.loss, step)
+            else:
+                with self.stage("q_theta"):
+                    source_bpp = regularizer(x, x_hat, step)  # its gradient reaches x̂ times -α
+                self._backward_at_once(terms.loss + source_bpp, part)
+            seen.append((terms, source_bpp))
+        if regularizer is None or self.optimization.at_once:
             self._step_codec()
             self._step_source()
-        self._log(step, terms, source_bpp)
+        self._log(step, *_mean(seen))
+
+    def _forward(self, crops: Tensor, step: int, part: int) -> tuple[Terms, Tensor, Tensor]:
+        """The loss terms, x and x̂ of one part of the update's batch."""
+        torch.manual_seed(noise_seed(self.seed, step))
+        ranks, parts = collective.world(), self.optimization.accumulate
+        self.noise.rows = share(len(crops) * ranks * parts, collective.rank(), ranks, part, parts)
+        with self.stage("codec forward"):
+            x = (crops.float() / 255).contiguous(memory_format=self.memory_format)
+            with torch.set_grad_enabled(not self.codec_is_fixed):
+                out = self.codec(x)
+            x_hat = out["x_hat"].float()
+            return self.objective.terms(x, x_hat, out["likelihoods"].values()), x, x_hat
 
     def _two_pass(self, regularizer: Regularizer, x: Tensor, x_hat: Tensor, loss: Tensor, step: int) -> Tensor:
         """The literal form of the one-pass update: φ's step at θ_t, then θ's on the same, detached x̂."""
-        self.manual_backward(loss + regularizer.literal(x, x_hat, step), inputs=self.phi)
+        self._backward(loss + self._literal(regularizer, x, x_hat, step), self.phi)
         self._step_codec()
-        source_bpp = regularizer.source(x, x_hat.detach())
-        self.manual_backward(source_bpp, inputs=self.theta)
+        with self.stage("q_theta"):
+            source_bpp = regularizer.source(x, x_hat.detach())
+        self._backward(source_bpp, self.theta)
         self._step_source()
         return source_bpp
 
@@ -130,24 +159,49 @@ class RegularizedCodec(LightningModule):
         """`source_steps` steps of θ on the detached x̂, then φ's step at the new θ, as GAN critics are trained."""
         source_bpp = torch.zeros(())
         for _ in range(self.optimization.source_steps):
-            source_bpp = regularizer.source(x, x_hat.detach())
-            self.manual_backward(source_bpp, inputs=self.theta)
+            with self.stage("q_theta"):
+                source_bpp = regularizer.source(x, x_hat.detach())
+            self._backward(source_bpp, self.theta)
             self._step_source()
-        self.manual_backward(loss + regularizer.literal(x, x_hat, step), inputs=self.phi)
+        self._backward(loss + self._literal(regularizer, x, x_hat, step), self.phi)
         self._step_codec()
         return source_bpp
+
+    def _literal(self, regularizer: Regularizer, x: Tensor, x_hat: Tensor, step: int) -> Tensor:
+        with self.stage("q_theta"):
+            return regularizer.literal(x, x_hat, step)
+
+    def _backward_at_once(self, loss: Tensor, part: int) -> None:
+        """The backward pass of one part of the update's batch, through both networks."""
+        parts = self.optimization.accumulate
+        with self.stage("backward"), self._unshared(part + 1 < parts):
+            self.manual_backward(loss / parts if parts > 1 else loss)
+
+    def _backward(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
+        """A backward pass into one network alone; DDP awaits every parameter, so its gradients are averaged here."""
+        with self.stage("backward"):
+            with self._unshared(True):
+                self.manual_backward(loss, inputs=parameters)
+            collective.average_gradients(parameters)
+
+    def _unshared(self, hold_back: bool) -> AbstractContextManager[Any]:
+        """Where `hold_back`, a context in which DDP leaves the gradients to each process."""
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if hold_back and isinstance(strategy, DDPStrategy) else nullcontext()
 
     def _step_codec(self) -> None:
         self._step(self.phi, self._optimizers[0])
 
     def _step_source(self) -> None:
         # Unwrapped: Lightning counts the steps of its wrappers, and a step is a codec update.
-        self._step(self.theta, self._optimizers[1].optimizer)
+        if self.regularizer is not None:
+            self._step(self.theta, self._optimizers[1].optimizer)
 
     def _step(self, parameters: list[nn.Parameter], optimizer: LightningOptimizer | torch.optim.Optimizer) -> None:
-        torch.nn.utils.clip_grad_norm_(parameters, self.optimization.clip)
-        optimizer.step()
-        optimizer.zero_grad()
+        with self.stage("optimizers"):
+            torch.nn.utils.clip_grad_norm_(parameters, self.optimization.clip)
+            optimizer.step()
+            optimizer.zero_grad()
 
     # --- around it ----------------------------------------------------------------------------------------------
 
@@ -156,14 +210,11 @@ class RegularizedCodec(LightningModule):
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]  # pyright: ignore[reportReturnType]
 
-    def _begin(self, step: int) -> None:
-        """Learning rates and quantization noise are functions of the step, so nothing else need be stored."""
-        factor = self.optimization.factor(step)
-        rates = (self.optimization.lr, self.optimization.source_lr)
-        for optimizer, lr in zip(self._optimizers, rates, strict=False):
+    def _set_rates(self, step: int) -> None:
+        """Learning rates are functions of the step, as the noise is, so nothing else need be stored."""
+        for optimizer, lr in zip(self._optimizers, self.optimization.rates(step), strict=False):
             for group in optimizer.param_groups:
-                group["lr"] = lr * factor
-        torch.manual_seed(noise_seed(self.seed, step, self.global_rank))
+                group["lr"] = lr
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for φ and, where there is a q_θ, Adam for θ."""
@@ -181,11 +232,13 @@ class RegularizedCodec(LightningModule):
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if (step + 1) % every:
             return
-        values = {name: float(value.detach()) for name, value in terms._asdict().items()}
+        own = torch.stack([*terms, terms.loss if source_bpp is None else source_bpp]).detach().float()
+        read = (collective.total(own) / collective.world()).tolist()  # the batch of all processes
+        values = dict(zip(terms._fields, read, strict=False))
         values["psnr_db"] = -10 * math.log10(max(values["mse_255"], 1e-10) / 255**2)
-        values["lr"] = self.optimization.lr * self.optimization.factor(step)
+        values["lr"] = self.optimization.rates(step)[0]
         if self.regularizer is not None and source_bpp is not None:
-            values["source_bpp"] = float(source_bpp.detach())
+            values["source_bpp"] = read[-1]
             values["alpha"] = self.regularizer.schedule.at(step)
             values["pressure"], values["capped"] = self.regularizer.read_pressure()
         if not all(math.isfinite(v) for v in values.values()):
@@ -201,3 +254,14 @@ class RegularizedCodec(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what a resuming run checks before it goes on."""
         checkpoint["regicomp"] = self.identity
+
+
+def _mean(parts: list[tuple[Terms, Tensor | None]]) -> tuple[Terms, Tensor | None]:
+    """Terms and H_θ of a whole batch from those of its equal parts."""
+    if len(parts) == 1:
+        return parts[0]
+    terms = Terms(
+        *(torch.stack([t.detach() for t in column]).mean() for column in zip(*(p[0] for p in parts), strict=True))
+    )
+    entropies = [p[1].detach() for p in parts if p[1] is not None]
+    return terms, torch.stack(entropies).mean() if entropies else None

@@ -100,3 +100,16 @@ def keep_entropy_in_float32(codec: nn.Module) -> None:
     for child in codec.children():
         if not isinstance(child, EntropyModel):
             child.register_forward_hook(_float32_output)
+
+
+def compile_networks(codec: nn.Module, source: nn.Module | None) -> None:
+    """torch.compile the codec's transforms and q_θ, in place; names in state dicts stay.
+
+    Entropy models are left alone: they draw noise and are cheap. Compiling happens at the first step, and again when
+    the crop size changes; the full-size hyperprior took 74 s on 2 CPU cores.
+    """
+    for child in codec.children():
+        if not any(isinstance(m, EntropyModel) for m in child.modules()):
+            child.compile()
+    if source is not None:
+        source.compile()

@@ -12,21 +12,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from regicomp import collective
 from regicomp.objective import RateDistortion
+from regicomp.phases import Phases
 
 
 class AlphaSchedule(NamedTuple):
-    """α by codec step: 0 during the warm-up, then a linear rise, then constant."""
+    """α by codec step: 0 during the warm-up, then a linear rise, then constant, or what the run's phases say."""
 
     alpha: float
     warmup_steps: int = 0
     ramp_steps: int = 0
+    phases: Phases | None = None  # α of each phase in place of `alpha`
 
     def at(self, step: int) -> float:
         """α of codec update `step`, counted from 0."""
         if step < self.warmup_steps:
             return 0.0
-        return self.alpha * min(1.0, (step - self.warmup_steps + 1) / (self.ramp_steps + 1))
+        alpha = self.alpha if self.phases is None else self.phases.at(step).alpha
+        return alpha * min(1.0, (step - self.warmup_steps + 1) / (self.ramp_steps + 1))
 
 
 class Pressure(NamedTuple):
@@ -39,10 +43,10 @@ class Pressure(NamedTuple):
 def pressure(push: Tensor, pull: Tensor, alpha: float, max_pressure: float) -> Pressure:
     """Pressure of the gradient `push` = ∂H/∂x̂ against `pull` = λ∂D/∂x̂, and the factor that bounds it.
 
-    No value is read back from the device.
+    The norms are over the batch of all processes. No value is read back from the device.
     """
     tiny = torch.finfo(torch.float32).tiny
-    rho = alpha * torch.linalg.vector_norm(push.float()) / torch.linalg.vector_norm(pull).clamp_min(tiny)
+    rho = alpha * collective.norm(push) / collective.norm(pull).clamp_min(tiny)
     return Pressure(rho, (max_pressure / rho.clamp_min(tiny)).clamp_max(1.0))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp import config, files, sweep
+from regicomp import config, files, ranks, strategy, sweep
 
 if TYPE_CHECKING:
     from regicomp.export import Spec
@@ -33,33 +33,58 @@ def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     Raises:
         ValueError: a setting, a folder, an image or a checkpoint is not as expected.
     """
-    from regicomp import checkpointing, dashboard, evaluation, export, measuring, record
+    with ranks.others(cfg, run_dir, strategy.devices(cfg)):
+        return _train(cfg, run_dir)
+
+
+def take_part(cfg: DictConfig, run_dir: Path) -> None:
+    """What a process does that `ranks.others` started: train with the first, measure its share, write nothing."""
+    config.register_resolvers()
+    config.quiet_libraries()
+    logging.getLogger("regicomp").setLevel(logging.ERROR)  # the first process tells
+    _train(cfg, run_dir)
+
+
+def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
+    from regicomp import checkpointing, collective, dashboard, evaluation, export, measuring, record
     from regicomp.data import testsets
 
     finished = run_dir / "results.json"
     if finished.exists() and cfg.ckpt == "last":
         known = record.read(finished)
         if known["run"]["config_hash"] == config.config_hash(cfg):
-            log.info("%s holds the finished run of this configuration", run_dir)
-            record.print_table(known)
+            if ranks.rank() == 0:
+                log.info("%s holds the finished run of this configuration", run_dir)
+                record.print_table(known)
             return known
         raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
     found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
     module, spec, source_spec = build_networks(cfg)
     ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
+    if cfg.plan:
+        from regicomp import plan
+
+        try:
+            return plan.make(cfg, run_dir, module)
+        finally:
+            collective.leave()
     try:
         seconds = _fit(cfg, run_dir, module, ckpt)
         about = _about(cfg, module)
-        export.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
-        source = None
-        if module.regularizer is not None:
-            export.save_source(run_dir / "source.safetensors", module.regularizer.source, source_spec, about)
-            source = export.load_source(run_dir / "source.safetensors").network
+        if ranks.rank() == 0:
+            export.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
+            if module.regularizer is not None:
+                export.save_source(run_dir / "source.safetensors", module.regularizer.source, source_spec, about)
+        elif collective.world() == 1:  # nothing was left to train, so the processes never met: the first measures
+            return {}
+        collective.gather(None)  # the files are written
         codec = evaluation.Codec(export.load_codec(run_dir / "codec.safetensors"))
-        measured = measuring.measure(run_dir, codec, source, found, about, {"training_seconds": seconds})
+        source = export.load_source(run_dir / "source.safetensors").network if module.regularizer is not None else None
+        measured = measuring.measure(run_dir, codec, source, found, about, _timing(seconds))
         dashboard.log_record(run_dir, measured.record, measured.anchors)
     finally:
         dashboard.finish()
+        collective.leave()
     return measured.record
 
 
@@ -79,10 +104,11 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     if cfg.init_from is not None:
         export.initialize(codec, Path(cfg.init_from))
     objective = RateDistortion(config.lmbda(cfg), cfg.objective.distortion)
+    phases = config.phases_of(cfg) if cfg.phases else None
     regularizer = None
     if config.uses_source(cfg):
         torch.manual_seed(cfg.seed)
-        schedule = AlphaSchedule(cfg.reg.alpha, config.warmup_steps(cfg), config.ramp_steps(cfg))
+        schedule = AlphaSchedule(cfg.reg.alpha, config.warmup_steps(cfg), config.ramp_steps(cfg), phases)
         source = export.build(source_spec, "source")
         regularizer = Regularizer(source, objective, schedule, cfg.reg.max_pressure)
     rates = plain["optimizer"]
@@ -92,27 +118,21 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
         order=cfg.reg.order,
         form=cfg.reg.form,
         source_steps=cfg.reg.source_steps,
+        accumulate=cfg.trainer.accumulate,
+        phases=phases,
     )
-    computing = precision.resolve(cfg.precision, cfg.channels_last, codec, _device_type(cfg))
+    computing = precision.resolve(cfg.precision, cfg.channels_last, codec, strategy.device_type(cfg))
     identity = {"backbone": spec.target, **{f"backbone.{k}": v for k, v in spec.arguments.items()}}
     identity |= {"configuration": config.config_hash(cfg)}
     module = RegularizedCodec(codec, objective, regularizer, optimization, cfg.seed, identity, computing.channels_last)
     return module, spec, source_spec
 
 
-def _device_type(cfg: DictConfig) -> str:
-    import torch
-
-    if cfg.strategy.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ValueError("`strategy` (=gpu) needs a CUDA GPU and this machine has none; strategy=cpu runs here")
-    return "cuda" if cfg.strategy.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None) -> float:
     """Train to the last step; seconds spent in this process."""
     from lightning.pytorch import Trainer
 
-    from regicomp import checkpointing, dashboard, loggers, precision
+    from regicomp import checkpointing, dashboard, loggers, precision, profiling
     from regicomp.data.datamodule import CropData
 
     resumed_at = 0
@@ -122,18 +142,21 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         if resumed_at >= cfg.trainer.max_steps:  # killed after training and before the record
             module.load_state_dict(checkpoint["state_dict"])
             return 0.0
-    computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, _device_type(cfg))
-    data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed)
-    written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)]
-    if cfg.logger.wandb:
+    computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, strategy.device_type(cfg))
+    if cfg.compile:
+        precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
+    data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, config.phases_of(cfg))
+    first = ranks.rank() == 0
+    written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)] if first else []
+    if cfg.logger.wandb and first:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
         written.append(dashboard.start(run_dir, cfg.logger.project, plain, config.sweep_name()))
-    if ckpt:
+    if ckpt and first:
         log.info("going on from %s, update %d of %d", ckpt, resumed_at, cfg.trainer.max_steps)
+    processes = strategy.trainer_settings(cfg)
+    processes["plugins"].append(checkpointing.AtomicCheckpointIO())
     trainer = Trainer(
-        accelerator=cfg.strategy.accelerator,
-        devices=cfg.strategy.devices,
-        strategy=cfg.strategy.strategy,
+        **processes,
         precision=computing.lightning,
         max_steps=cfg.trainer.max_steps,
         max_epochs=-1,
@@ -142,8 +165,8 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         callbacks=[
             checkpointing.Checkpoints(run_dir / "checkpoints", cfg.trainer.checkpoint_every),
             loggers.RateBar(refresh_rate=cfg.trainer.log_every),
+            *([profiling.Profile(run_dir)] if cfg.profile else []),
         ],
-        plugins=[checkpointing.AtomicCheckpointIO()],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -152,6 +175,15 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
     started = time.perf_counter()
     trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
     return time.perf_counter() - started
+
+
+def _timing(seconds: float) -> dict[str, float]:
+    """The record's `timing` entry: what the figures depend on beside the machine."""
+    import torch
+
+    from regicomp import collective
+
+    return {"training_seconds": seconds, "processes": collective.world(), "threads": torch.get_num_threads()}
 
 
 def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from regicomp.data import dead_leaves, images, shards
+from regicomp import phases as phases_
+from regicomp.data import dead_leaves, device_crops, images, shards
 from regicomp.data.crops import CropDataset, StepSampler
 from regicomp.data.pool import FileImage, ImagePool, Source, load_pool
+from regicomp.phases import Phases
 
 log = logging.getLogger(__name__)
 
@@ -25,28 +29,44 @@ class CropData(LightningDataModule):
         cfg: the `data` group.
         steps: codec updates of the whole run.
         seed: of the run.
+        phases: crop size and batch by update, in place of the group's.
 
     Raises:
         ValueError: missing or empty folder, or no usable image (raised here, before any training).
     """
 
-    def __init__(self, cfg: DictConfig, steps: int, seed: int) -> None:
+    def __init__(self, cfg: DictConfig, steps: int, seed: int, phases: Phases | None = None) -> None:
         super().__init__()
         self.cfg = cfg
         self.steps = steps
-        self.dataset = CropDataset(_pool(cfg, seed), cfg.crop, seed)
+        self.phases = phases or phases_.one(cfg.crop, cfg.batch_size)
+        self._pool: device_crops.DevicePool | None = None
+        self.dataset = CropDataset(_pool(cfg, seed, self.phases.largest_crop), self.phases, seed)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches of uint8 crops, (B, 3, crop, crop)."""
         trainer = self.trainer
         start, rank, world = (trainer.global_step, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        decoded = self.dataset.pool.decoded
+        dataset: Dataset[Tensor] = self.dataset
+        self._pool = None
+        if device_crops.wanted(self.cfg.device_crops, decoded, device) and decoded is not None:
+            self._pool = device_crops.DevicePool(decoded, device)
+            dataset = device_crops.PlaceDataset(self.dataset, [image.shape for image in decoded])
         return DataLoader(
-            self.dataset,
-            batch_sampler=StepSampler(self.cfg.batch_size, self.steps, start, rank, world),
+            dataset,
+            batch_sampler=StepSampler(self.phases, self.steps, start, rank, world),
             num_workers=self.cfg.workers,
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
+            pin_memory=device.type == "cuda",
             persistent_workers=self.cfg.workers > 0,
         )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Cut the crops here where the batch says only where they lie."""
+        if self._pool is None or not device_crops.is_places(batch):
+            return batch
+        return self._pool.cut(batch, self.phases.at(self.trainer.global_step).crop if self.trainer else self.cfg.crop)
 
     def teardown(self, stage: str) -> None:
         """Say how many images were lost in mid-run."""
@@ -58,16 +78,16 @@ class CropData(LightningDataModule):
             )
 
 
-def _pool(cfg: DictConfig, seed: int) -> ImagePool:
+def _pool(cfg: DictConfig, seed: int, crop: int) -> ImagePool:
     if cfg.train_dir is None:
         pool = dead_leaves.make(cfg.images, seed)
-        if cfg.crop > dead_leaves.SIDE:
+        if crop > dead_leaves.SIDE:
             raise ValueError(
-                f"`data.crop` (={cfg.crop}) must be at most {dead_leaves.SIDE}, the side of the dead-leaves images"
+                f"`data.crop` (={crop}) must be at most {dead_leaves.SIDE}, the side of the dead-leaves images"
             )
         return ImagePool(pool)
     folders = list(cfg.train_dir) if isinstance(cfg.train_dir, ListConfig) else [cfg.train_dir]
-    return load_pool(_sources(folders), cfg.crop, cfg.cache, cfg.on_error, cfg.retries)
+    return load_pool(_sources(folders), crop, cfg.cache, cfg.on_error, cfg.retries)
 
 
 def _sources(folders: list[str]) -> Sequence[Source]:

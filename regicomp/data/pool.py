@@ -106,6 +106,13 @@ class ImagePool:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def decoded(self) -> list[Pixels] | None:
+        """The images, where they are in memory."""
+        if len(self._items) == 0 or not isinstance(self._items[0], np.ndarray):
+            return None
+        return [item for item in self._items if isinstance(item, np.ndarray)]
+
     def __getitem__(self, index: int) -> Pixels:
         """Image `index`, (H, W, 3).
 

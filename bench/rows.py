@@ -1,0 +1,190 @@
+"""What one row of the table measures; each function is run in a process of its own, so that memory is its own too.
+
+`python -m bench.rows '{"measure": "steps", "backbone": "hyperprior", …}'` prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regicomp import config
+
+config.quiet_libraries()
+
+import compressai.models  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from hydra import compose, initialize_config_dir  # noqa: E402
+from PIL import Image  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from bench.train_step import ExampleLoop, fit  # noqa: E402
+from regicomp import export  # noqa: E402
+from regicomp.data import dead_leaves  # noqa: E402
+from regicomp.data.datamodule import CropData  # noqa: E402
+from regicomp.train import build_networks  # noqa: E402
+
+# CompressAI's own class of each backbone; it has no MLIC++.
+EXAMPLES = {
+    "hyperprior": "ScaleHyperprior",
+    "autoregressive": "JointAutoregressiveHierarchicalPriors",
+    "attention": "Cheng2020Attention",
+    "elic": "Elic2022Official",
+}
+
+
+class Setting(NamedTuple):
+    """What is measured."""
+
+    backbone: str
+    precision: str = "float32"  # of our steps; the example loop is float32
+    batch: int = 4
+    crop: int = 256
+    size: str = "paper"
+    rounds: int = 3
+
+
+def compose_run(setting: Setting, *overrides: str) -> Any:
+    """The configuration of our run."""
+    config.register_resolvers()
+    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+        return compose(
+            "train",
+            overrides=[
+                *(f"backbone={setting.backbone}", f"size={setting.size}", f"precision={setting.precision}"),
+                *(f"data.crop={setting.crop}", f"data.batch_size={setting.batch}", "data.images=8"),
+                *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer.schedule=constant", *overrides),
+            ],
+        )
+
+
+PLAIN, REGULARIZED = ("reg.alpha=0",), ("reg.alpha=0.1",)
+
+
+def _example(setting: Setting) -> Callable[[int], list[float]]:
+    cfg = compose_run(setting, *PLAIN)
+    arguments = export.spec_of(config.plain(cfg.backbone)).arguments
+    make = getattr(compressai.models, EXAMPLES[setting.backbone])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loop = ExampleLoop(device, make=lambda: make(**arguments), lmbda=config.lmbda(cfg))
+    batches = iter(CropData(cfg.data, 10**9, 0).train_dataloader())
+
+    def run(steps: int) -> list[float]:
+        seconds = []
+        for _ in range(steps):
+            crops = next(batches)
+            started = time.perf_counter()
+            loop.step(crops)  # reads its loss, which waits for the device
+            seconds.append(time.perf_counter() - started)
+        return seconds
+
+    return run
+
+
+def _ours(setting: Setting, *overrides: str) -> Callable[[int], list[float]]:
+    cfg = compose_run(setting, *overrides)
+    module = build_networks(cfg)[0]
+    return lambda steps: fit(module, cfg, steps)
+
+
+def variants(setting: Setting) -> Iterator[tuple[str, Callable[[int], list[float]]]]:
+    """The loops that are compared: each runs some steps and returns the seconds of each."""
+    if setting.backbone in EXAMPLES:
+        yield "example", _example(setting)
+    yield "plain", _ours(setting, *PLAIN)
+    yield "regularized", _ours(setting, *REGULARIZED)
+
+
+def steps(setting: Setting) -> dict[str, Any]:
+    """Median seconds a step; the variants take turns, three steps each a round, of which the last two count."""
+    loops = list(variants(setting))
+    seconds: dict[str, list[float]] = {name: [] for name, _ in loops}
+    for _ in range(setting.rounds):
+        for name, run in loops:
+            seconds[name] += run(3)[1:]
+    return {
+        "seconds": {name: statistics.median(values) for name, values in seconds.items()},
+        "samples_per_second": {name: setting.batch / statistics.median(v) for name, v in seconds.items()},
+        "all_seconds": seconds,
+    }
+
+
+def costs(setting: Setting) -> dict[str, Any]:
+    """Parameters, and FLOPs of forward and backward for one crop, of codec and q_θ."""
+    cfg = compose_run(setting, *REGULARIZED)
+    module = build_networks(cfg)[0]
+    x = torch.randint(0, 256, (1, 3, setting.crop, setting.crop)).float() / 255
+    assert module.regularizer is not None
+    with FlopCounterMode(display=False) as codec:
+        out = module.codec(x)
+        out["x_hat"].sum().backward()
+    x_hat = out["x_hat"].detach().requires_grad_()
+    with FlopCounterMode(display=False) as source:
+        module.regularizer(x, x_hat, 10**9).backward()
+    return {
+        "parameters": sum(p.numel() for p in module.codec.parameters()),
+        "source_parameters": sum(p.numel() for p in module.theta),
+        "gflops": codec.get_total_flops() / 1e9,
+        "source_gflops": source.get_total_flops() / 1e9,
+    }
+
+
+def memory(setting: Setting, variant: str) -> dict[str, Any]:
+    """Peak memory of three steps in GiB, and their median seconds; on a GPU its own memory, else the process's."""
+    maker = {"example": lambda: _example(setting), "plain": lambda: _ours(setting, *PLAIN)}
+    run = maker.get(variant, lambda: _ours(setting, *REGULARIZED))()
+    seconds = run(3)
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"peak_gib": peak / 2**30, "seconds": statistics.median(seconds[1:])}
+
+
+def _photographs(folder: Path, count: int) -> None:
+    """JPEG files of 960×640 pixels made of dead leaves."""
+    leaves = dead_leaves.make(6, 0)
+    sheet = np.concatenate([np.concatenate(leaves[:3], 1), np.concatenate(leaves[3:], 1)], 0)
+    for k in range(count):
+        Image.fromarray(np.roll(sheet, 37 * k, (0, 1))).save(folder / f"{k:03d}.jpg", quality=90)
+
+
+def loading(setting: Setting, crops: int = 256) -> dict[str, Any]:
+    """Crops a second that the loader alone gives: images decoded at each crop, and images kept decoded."""
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        _photographs(Path(name), 16)
+        for source, overrides in {
+            "JPEG folder": ("data.cache=false", "data.workers=0"),
+            "JPEG folder, 2 workers": ("data.cache=false", "data.workers=2"),
+            "cached": ("data.cache=true", "data.workers=0"),
+        }.items():
+            cfg = compose_run(setting, *PLAIN, "data=folder", f"data.train_dir={name}", *overrides)
+            count = crops // setting.batch
+            batches = iter(CropData(cfg.data, count + 2, 0).train_dataloader())
+            next(batches)
+            started = time.perf_counter()
+            for _ in range(count):
+                next(batches)
+            found[source] = setting.batch * count / (time.perf_counter() - started)
+    return {"crops_per_second": found}
+
+
+def main() -> None:
+    """Entry point."""
+    asked = json.loads(sys.argv[1])
+    measure, extra = asked.pop("measure"), {k: asked.pop(k) for k in ("variant", "crops") if k in asked}
+    functions: dict[str, Callable[..., dict[str, Any]]] = {f.__name__: f for f in (steps, costs, memory, loading)}
+    print(json.dumps(functions[measure](Setting(**asked), **extra)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Quantization noise as a function of (seed, step, place in the batch): equal however the batch is shared out.
+
+A codec update's noise is drawn for the whole batch, in the order of a contiguous tensor, and each process (and each
+part of an accumulated update) keeps the rows of its own crops. So one process and several, contiguous tensors and
+channels_last, see the same noise. With one process nothing more is drawn than is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import torch
+from compressai.entropy_models import EntropyBottleneck, EntropyModel
+from torch import Tensor, nn
+
+
+def noise_seed(seed: int, step: int, stream: int = 0) -> int:
+    """Seed of the quantization noise of one codec update: equal for a run and its anchor, and on resume."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=7).digest(), "big")
+
+
+class Rows(NamedTuple):
+    """Which rows of an update's batch are computed now: `first`, `first + stride`, …"""
+
+    batch: int  # crops of the whole update
+    first: int = 0
+    stride: int = 1
+    here: int = 0  # how many
+
+    @property
+    def are_all(self) -> bool:
+        """Whether nothing is shared out."""
+        return self.here == self.batch
+
+
+def share(batch: int, rank: int, world: int, part: int = 0, parts: int = 1) -> Rows:
+    """Rows of part `part` of `parts` of what process `rank` of `world` computes; all divide evenly."""
+    count = batch // (world * parts)
+    return Rows(batch, rank + world * part * count, world, count)
+
+
+class BatchNoise:
+    """Replaces the noise of a codec's entropy models; set `rows` and seed torch before each forward pass.
+
+    Args:
+        codec: whose entropy models are changed, in place.
+    """
+
+    def __init__(self, codec: nn.Module) -> None:
+        self.rows = Rows(0)
+        for module in codec.modules():
+            if isinstance(module, EntropyModel):
+                module.quantize = _Quantizer(module, self)
+
+    def like(self, values: Tensor, folded: bool) -> Tensor:
+        """Uniform noise on [-½, ½] of the shape of `values`.
+
+        Args:
+            values: (b, …), or (C, 1, b·n) where the batch is folded into the last axis.
+            folded: whether it is, as in CompressAI's entropy bottleneck.
+        """
+        shape, rows = list(values.shape), self.rows
+        if rows.here == 0 or rows.are_all:
+            return _uniform(shape, values)
+        chosen = slice(rows.first, rows.first + rows.stride * rows.here, rows.stride)
+        if not folded:
+            return _uniform([rows.batch, *shape[1:]], values)[chosen]
+        places = shape[2] // rows.here
+        return _uniform([shape[0], rows.batch, places], values)[:, chosen].reshape(shape)
+
+
+def _uniform(shape: list[int], like: Tensor) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device).uniform_(-0.5, 0.5)
+
+
+class _Quantizer:
+    """`EntropyModel.quantize` with the batch's noise."""
+
+    def __init__(self, module: EntropyModel, noise: BatchNoise) -> None:
+        self.module, self.noise = module, noise
+        self.folded = isinstance(module, EntropyBottleneck)
+
+    def __call__(self, inputs: Tensor, mode: str, means: Tensor | None = None) -> Any:
+        if mode == "noise":
+            return inputs + self.noise.like(inputs, self.folded)
+        return type(self.module).quantize(self.module, inputs, mode, means)

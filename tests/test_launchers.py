@@ -1,0 +1,106 @@
+"""Sweeps by other launchers than Hydra's own: several runs at a time, and jobs that are pre-empted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("submitit")
+
+SEEDS = (0, 1)
+
+
+def command(folder: Path, out: Path, *overrides: str) -> list[str]:
+    """A sweep of tiny runs over two seeds."""
+    return [
+        *(sys.executable, "-m", "regicomp.train", "-m", f"hydra.sweep.dir={out}", "size=tiny", "data=folder"),
+        *(f"data.train_dir={folder}", f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=2"),
+        *("precision=float32", "logger=csv", "strategy=cpu", "trainer.max_steps=30", "trainer.checkpoint_every=5"),
+        *("trainer.log_every=1", "reg.warmup_steps=5", f"seed={','.join(map(str, SEEDS))}", *overrides),
+    ]
+
+
+def _records(out: Path) -> dict[int, Any]:
+    found = {}
+    for path in out.rglob("results.json"):
+        record = json.loads(path.read_text())
+        for entry in record["testsets"].values():
+            for image in entry["images"]:
+                del image["encode_seconds"], image["decode_seconds"]
+        found[record["run"]["seed"]] = {**record, "timing": record["timing"]["threads"]}
+    return found
+
+
+def _submitted(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    def is_job(child: psutil.Process) -> bool:
+        try:
+            return "submitit.core._submit" in child.cmdline()
+        except psutil.Error:
+            return False
+
+    return [child for child in psutil.Process(process.pid).children(recursive=True) if is_job(child)]
+
+
+def _wait_for(what: Any, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 200
+    while not what() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _preempted(folder: Path, out: Path) -> str:
+    """A sweep of two jobs on this machine, all that run pre-empted after the first checkpoint; what was said."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}
+    process = subprocess.Popen(
+        command(folder, out, "hydra/launcher=submitit_local"),
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment},
+    )
+    try:
+        _wait_for(lambda: len(list(out.rglob("step-*.ckpt"))) >= 1, process)
+        jobs = [job for job in _submitted(process) if job.is_running()]
+        for job in jobs:
+            job.send_signal(signal.SIGUSR2)
+        said, _ = process.communicate(timeout=250)
+    finally:
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+            process.communicate()
+    said += "".join(path.read_text() for path in (out / ".submitit").rglob("*.out"))
+    assert jobs
+    assert process.returncode == 0, said
+    return said
+
+
+def test_a_preempted_job_is_requeued_and_goes_on(folder: Path, tmp_path: Path) -> None:
+    said = _preempted(folder, tmp_path)
+    assert "preempted" in said
+    assert "going on from" in said
+    assert sorted(_records(tmp_path)) == list(SEEDS)
+    for path in tmp_path.rglob("metrics.csv"):
+        assert [row.partition(",")[0] for row in path.read_text().splitlines()[1:]] == [str(k) for k in range(1, 31)]
+
+
+@pytest.mark.slow
+def test_runs_at_a_time_share_the_cores_and_equal_preempted_jobs(folder: Path, tmp_path: Path) -> None:
+    """joblib runs both at once with half of the cores each; pre-empted jobs leave the same records bit for bit."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        command(folder, tmp_path / "joblib", "hydra/launcher=joblib"),
+        **{"capture_output": True, "text": True, "timeout": 280, "env": environment},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = _records(tmp_path / "joblib")
+    assert sorted(expected) == list(SEEDS)
+    assert {record["timing"] for record in expected.values()} == {max(1, (os.cpu_count() or 1) // 2)}
+    _preempted(folder, tmp_path / "submitit")
+    assert _records(tmp_path / "submitit") == expected
