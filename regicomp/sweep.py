@@ -11,11 +11,12 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
@@ -28,9 +29,10 @@ log = logging.getLogger(__name__)
 ERROR_FILE = "error.txt"
 
 
-def size(overrides: list[str]) -> int:
-    """Number of runs in a sweep, from its command line."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
+def size(overrides: list[str], params: Mapping[str, Any] | None = None) -> int:
+    """Number of runs in a sweep, from its command line and the sweeper's own `params` (experiments have them)."""
+    listed = [f"{key}={value}" for key, value in (params or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*listed, *overrides])
     return math.prod(len(list(o.sweep_string_iterator())) for o in parsed if o.is_sweep_override())
 
 
@@ -81,7 +83,7 @@ class SweepProgress(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Count the runs."""
-        self._runs = size(list(config.hydra.overrides.task))
+        self._runs = size(list(config.hydra.overrides.task), config.hydra.sweeper.get("params"))
         self._started = time.monotonic()
         print(f"sweep of {self._runs} runs in {config.hydra.sweep.dir}", flush=True)
 
@@ -95,7 +97,7 @@ class SweepProgress(Callback):
             line += f" (about {left / 60:.0f} min left in all)"
         print(line, flush=True)
 
-    def on_job_end(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Count it."""
         self._done += 1
 

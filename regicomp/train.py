@@ -197,6 +197,7 @@ def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
         "lmbda": config.lmbda(cfg),
         "distortion": cfg.objective.distortion,
         "quality": cfg.quality,
+        "size": cfg.size,
         "seed": cfg.seed,
         "steps": cfg.trainer.max_steps,
         "data": config.training_data(cfg),

@@ -89,7 +89,8 @@ def find_images(name: str, curves: list[Curve], root: str, folders: list[str]) -
     try:
         found = testsets.find([] if own else [name], root, own)[0]
     except ValueError as error:
-        return None, f"its images are not at hand ({error})"
+        # The page may be published: it names no folder of this machine.
+        return None, f"its images are not at hand ({str(error).replace(root, '--data-root')})"
     wanted = [image.rsplit(" ", 1)[0] for image in max((c.images for c in curves), key=len)]
     there = {image.name: image for image in found.images}
     missing = [image for image in wanted if image not in there]

@@ -53,10 +53,14 @@ def _draw_other(axes: Axes, name: str, points: list[tuple[float, float]], line: 
         return
     axes.plot(*zip(*points, strict=True), color=style.GREY_LIGHT, linewidth=0.7, linestyle=line, zorder=1)
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    inside = [(x, y) for x, y in points if left < x < right and bottom < y < top]
-    if inside:
+    rates = np.linspace(max(left, points[0][0]), min(right, points[-1][0]), 200)
+    qualities = np.interp(rates, *np.array(points).T)
+    inside = np.flatnonzero((qualities > bottom) & (qualities < top - 0.04 * (top - bottom)))
+    if len(inside) and rates[0] < rates[-1]:
         options: Any = {"fontsize": 5.5, "color": style.GREY_LIGHT, "ha": "right", "va": "bottom"}
-        axes.annotate(name, inside[-1], xytext=(-1, 1), textcoords="offset points", **options)
+        options["bbox"] = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5}
+        place = float(rates[inside[-1]]), float(qualities[inside[-1]])
+        axes.annotate(name, place, xytext=(-1, 1), textcoords="offset points", zorder=2, **options)
 
 
 def _draw_curves(
@@ -157,9 +161,10 @@ def draw(
             labels=list(handles),
             loc="outside lower center",
             ncols=min(3 if columns == 2 else 2, max(1, len(handles))),
-            handlelength=2.6,
+            handlelength=4.2,
         )
-        figure.suptitle(f"{testset}, {len(curves[0].images)} images", fontsize=9)
+        counts = " or ".join(map(str, sorted({len(c.images) for c in curves})))
+        figure.suptitle(f"{testset}, {counts} images", fontsize=9)
         paths: list[Path] = []
         for suffix in ("png", "pdf"):
             buffer = io.BytesIO()
