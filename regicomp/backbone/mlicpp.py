@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
+from regicomp import rangecoder
 from regicomp.backbone.context import checkerboard, gather, scatter
 from regicomp.backbone.slices import Coded, Gaussians, Slice
 from regicomp.backbone.transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
@@ -198,7 +198,7 @@ class MLICPlusPlus(CompressionModel):
             return rounded + predicted.means
 
         self.code_slices(round_around(z, self._medians()), quantize)
-        encoder = BufferedRansEncoder()
+        encoder = rangecoder.Encoder()
         encoder.encode_with_indexes(torch.cat(symbols).int().tolist(), torch.cat(indexes).tolist(), *tables)
         return {
             "strings": [[encoder.flush()], self.entropy_bottleneck.compress(z)],
@@ -223,8 +223,8 @@ class MLICPlusPlus(CompressionModel):
             lengths = [len(s) for s in strings]
             raise ValueError(f"`strings` (of lengths {lengths}) must be one image's, [[of y], [of z]]")
         tables = self._tables()
-        decoder = RansDecoder()
-        decoder.set_stream(strings[0][0])  # pyright: ignore[reportArgumentType]
+        decoder = rangecoder.Decoder()
+        decoder.set_stream(strings[0][0])
 
         def quantize(i: int, positions: Tensor, predicted: Gaussians) -> Tensor:
             del i
