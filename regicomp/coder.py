@@ -103,7 +103,7 @@ class Codec:
     ) -> None:
         if tile is not None and (not _LEAST_TILE <= tile <= bitstream.MAX_TILE or tile % bitstream.TILE_UNIT):
             raise ValueError(
-                f"`tile` (={tile}) must be a multiple of {bitstream.TILE_UNIT} from {_LEAST_TILE} to {bitstream.MAX_TILE}"
+                f"`tile` (={tile}) must be a multiple of {bitstream.TILE_UNIT}, {_LEAST_TILE} to {bitstream.MAX_TILE}"
             )
         if max_pixels < 1:
             raise ValueError(f"`max_pixels` (={max_pixels}) must be at least 1")
@@ -170,21 +170,30 @@ class Codec:
         """
         if as_ not in ("image", "array", "tensor"):
             raise ValueError(f"`as_` (={as_}) must be image, array or tensor")
+        x_hat, apart = self._decompress(data)
+        if as_ == "tensor":
+            channels = [x_hat[0].clamp(0, 1)]
+            if apart.alpha is not None:
+                channels.append(torch.from_numpy(apart.alpha)[None].float() / 255)
+            return torch.cat(channels)
+        image = picture.to_pillow(apart)
+        return image if as_ == "image" else np.array(image)
+
+    def decompress_picture(self, data: bytes) -> Picture:
+        """Decompress a container to a picture taken apart; see `decompress`."""
+        return self._decompress(data)[1]
+
+    def _decompress(self, data: bytes) -> tuple[Tensor, Picture]:
         container = bitstream.unpack(data, self.max_pixels)
         bitstream.check_codec(container, self.fingerprint)
+        # Before the codec's work, for what is malformed here costs nothing yet.
         alpha = profile = None
         if container.alpha is not None:
             alpha = picture.unpack_alpha(container.alpha, container.width, container.height)
         if container.profile is not None:
             profile = bitstream.inflate(container.profile, bitstream.MAX_PROFILE, "ICC profile")
         x_hat = self._decode(container).cpu()
-        if as_ == "tensor":
-            channels = [x_hat[0].clamp(0, 1)]
-            if alpha is not None:
-                channels.append(torch.from_numpy(alpha)[None].float() / 255)
-            return torch.cat(channels)
-        image = picture.to_pillow(Picture(to_pixels(x_hat), container.grey, alpha, profile))
-        return image if as_ == "image" else np.array(image)
+        return x_hat, Picture(to_pixels(x_hat), container.grey, alpha, profile)
 
     def reconstruct(self, pixels: Pixels) -> tuple[Tensor, float]:
         """The encoder's own reconstruction, (1, 3, H, W) in [0, 1], and the estimated bits per pixel."""

@@ -46,8 +46,9 @@ def _depth(image: Image.Image) -> int:
     """Bits a sample in the file, where Pillow's mode does not tell: it opens 16-bit RGB as if it had 8."""
     if image.format == "TIFF":
         return max(image.tag_v2.get(_BITS_PER_SAMPLE, (8,)))  # pyright: ignore[reportAttributeAccessIssue]
-    if image.format == "PNG" and image.tile:
-        return 16 if ";16" in str(image.tile[0][3]) else 8
+    if image.format == "PNG":
+        tile = getattr(image, "tile", None)
+        return 16 if tile and ";16" in str(tile[0][3]) else 8
     return 8
 
 
@@ -102,9 +103,7 @@ def from_array(array: NDArray[Any], max_pixels: int = bitstream.MAX_PIXELS) -> P
     """
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not fits:
-        raise ValueError(
-            f"an array (of {array.dtype}, {array.shape}) must be of uint8, (H, W), (H, W, 3) or (H, W, 4)"
-        )
+        raise ValueError(f"an array (of {array.dtype}, {array.shape}) must be of uint8, (H, W), (H, W, 3) or (H, W, 4)")
     if not array.size:
         raise ValueError(f"an array (of {array.shape}) must have a pixel")
     return from_pillow(Image.fromarray(np.ascontiguousarray(array)), max_pixels)

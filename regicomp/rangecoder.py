@@ -171,7 +171,7 @@ class Decoder:
 
 
 def escapes(length: int, bits: float) -> int:
-    """Most escapes in an encoder's stream of `length` bytes if one costs `bits` and the count of its digits four more."""
+    """Most escapes in an encoder's stream of `length` bytes if one costs `bits`, and the count of its digits four."""
     return int(8 * length / (bits + _FLAG_BITS)) + 1
 
 
@@ -222,8 +222,8 @@ def guard(network: nn.Module) -> float:
     for name, module in network.named_modules():
         if not isinstance(module, EntropyModel):
             continue
-        tables = (t.cpu().numpy() for t in (module.quantized_cdf, module.cdf_length, module.offset))
-        widest = max(widest, _widest_escape(name, *tables))
+        tables: list[Any] = [module.quantized_cdf, module.cdf_length, module.offset]
+        widest = max(widest, _widest_escape(name, *(table.cpu().numpy() for table in tables)))
         module.entropy_coder = Coder()  # pyright: ignore[reportAttributeAccessIssue]
     return math.log2(_TOTAL / widest)
 

@@ -31,7 +31,9 @@ class _Scale(NamedTuple):
 def _parts(network: nn.Module, setting: str) -> tuple[nn.Module, nn.Module]:
     g_a, g_s = getattr(network, "g_a", None), getattr(network, "g_s", None)
     if not isinstance(g_a, nn.Module) or not isinstance(g_s, nn.Module):
-        raise ValueError(f"`{setting}` needs a codec with transforms `g_a` and `g_s`, which {type(network).__name__} lacks")
+        raise ValueError(
+            f"`{setting}` needs a codec with transforms `g_a` and `g_s`, which {type(network).__name__} lacks"
+        )
     return g_a, g_s
 
 
