@@ -57,9 +57,10 @@ def reach(transform: Callable[[Tensor], Tensor], channels: int, scale: _Scale, d
         ValueError: more than can be tiled.
     """
     for most in _REACHES:
-        x = torch.rand(1, channels, *(2 * [(2 * most + 1) * scale.before]), generator=torch.Generator().manual_seed(0))
+        side = (2 * most + 1) * scale.before
         here = slice(most * scale.after, (most + 1) * scale.after)
         with torch.inference_mode(False), torch.enable_grad():
+            x = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
             x = x.to(device).requires_grad_()
             seen = torch.autograd.grad(transform(x)[..., here, here].abs().sum(), x)[0].abs().sum((0, 1))
         cells = torch.cat([seen.sum(axis).nonzero().flatten() // scale.before for axis in (0, 1)])
