@@ -23,6 +23,8 @@ PIXELS_A_BYTE = 4096  # a file holds at least a byte for so many pixels, so that
 
 _CRC_AT, _BODY_AT, _HEAD_AT = 4, 8, 16
 _GREY, _ALPHA, _PROFILE, _TILED = 1, 2, 4, 8
+_THREADS_AT = 4  # bit of the flags where the threads' logarithm begins, two bits wide
+THREADS = (1, 2, 4, 8)
 
 
 class Container(NamedTuple):
@@ -33,6 +35,7 @@ class Container(NamedTuple):
     height: int
     grey: bool  # the picture has one channel; the codec saw it three times
     tile: int  # side in pixels of the tiles that the transforms ran in; 0: the whole picture at once
+    threads: int  # that the codec computed with, 1, 2, 4 or 8: their number changes the last bits of sums
     alpha: bytes | None  # packed by `picture.pack_alpha`
     profile: bytes | None  # ICC, packed by `deflate`
     streams: tuple[bytes, ...]  # the codec's range coder streams in its own order
@@ -82,6 +85,7 @@ def _head(container: Container) -> bytes:
         | _ALPHA * (container.alpha is not None)
         | _PROFILE * (container.profile is not None)
         | _TILED * bool(container.tile)
+        | THREADS.index(container.threads) << _THREADS_AT
     )
     numbers = [container.width, container.height]
     if container.tile:
@@ -138,7 +142,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
     check_at = _BODY_AT + FINGERPRINT_BYTES
     fingerprint, check = data[_BODY_AT:check_at], int.from_bytes(data[check_at:_HEAD_AT], "big")
     flags, reader = data[_HEAD_AT], _Reader(data, _HEAD_AT + 1)
-    if flags & ~(_GREY | _ALPHA | _PROFILE | _TILED):
+    if flags >> 6:
         raise ValueError("the file is malformed: it sets flags of no known meaning")
     width, height = reader.varint(), reader.varint()
     tile = TILE_UNIT * reader.varint() if flags & _TILED else 0
@@ -152,7 +156,8 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
         raise ValueError("the file is malformed: the lengths in its header do not sum to its own")
     alpha, profile = (None if length is None else reader.take(length) for length in beside)
     streams = tuple(reader.take(length) for length in lengths)
-    return Container(fingerprint, width, height, bool(flags & _GREY), tile, alpha, profile, streams, check)
+    threads = THREADS[flags >> _THREADS_AT & 3]
+    return Container(fingerprint, width, height, bool(flags & _GREY), tile, threads, alpha, profile, streams, check)
 
 
 def _check_size(width: int, height: int, tile: int, tiled: bool, length: int, max_pixels: int) -> None:

@@ -88,6 +88,10 @@ class Codec:
             up to 4,194,304 pixels and tiles of 1024 above.
         max_pixels: larger pictures are refused.
         device: where the network runs.
+        threads: that encoding computes with, 1, 2, 4 or 8; None: as PyTorch is set, rounded down to one of these.
+            Decoding takes the file's number.
+
+    Not to be used from several threads at once, for the number of threads is the process's.
 
     Raises:
         ValueError: a setting is out of range, or the codec's entropy tables are malformed.
@@ -100,18 +104,21 @@ class Codec:
         tile: int | None = None,
         max_pixels: int = bitstream.MAX_PIXELS,
         device: str = "cpu",
+        threads: int | None = None,
     ) -> None:
         if tile is not None and (not _LEAST_TILE <= tile <= bitstream.MAX_TILE or tile % bitstream.TILE_UNIT):
             raise ValueError(
                 f"`tile` (={tile}) must be a multiple of {bitstream.TILE_UNIT}, {_LEAST_TILE} to {bitstream.MAX_TILE}"
             )
+        if threads is not None and threads not in bitstream.THREADS:
+            raise ValueError(f"`threads` (={threads}) must be one of {', '.join(map(str, bitstream.THREADS))}")
         if max_pixels < 1:
             raise ValueError(f"`max_pixels` (={max_pixels}) must be at least 1")
         self.network: Any = loaded.network.to(device)
         self.fingerprint = loaded.fingerprint
         self.stride = int(getattr(self.network, "downsampling_factor", 64))
         self.max_pixels = max_pixels
-        self._device, self._tile = torch.device(device), tile
+        self._device, self._tile, self._threads = torch.device(device), tile, threads
         self._transforms = Transforms(self.network, self.stride, resolve_bf16(precision, self._device.type))
         self._escape_bits = rangecoder.guard(self.network)
         self._known_layout: _Layout | None = None
@@ -198,7 +205,7 @@ class Codec:
     def reconstruct(self, pixels: Pixels) -> tuple[Tensor, float]:
         """The encoder's own reconstruction, (1, 3, H, W) in [0, 1], and the estimated bits per pixel."""
         height, width = pixels.shape[:2]
-        with torch.inference_mode(), self._transforms.use(self._tile_of(width, height)):
+        with torch.inference_mode(), _threads(self._count()), self._transforms.use(self._tile_of(width, height)):
             out = self.network(self.pad(to_tensor(pixels).to(self._device)))
         rate = float(rate_bpp(out["likelihoods"].values(), height * width))
         return out["x_hat"].clamp(0, 1)[..., :height, :width].cpu(), rate
@@ -210,6 +217,10 @@ class Codec:
         if not (float(batch.min()) >= 0 and float(batch.max()) <= 1):
             raise ValueError(f"a tensor (from {float(batch.min()):g} to {float(batch.max()):g}) must lie in [0, 1]")
         return batch.float()
+
+    def _count(self) -> int:
+        """Threads that encoding computes with."""
+        return self._threads or max(n for n in bitstream.THREADS if n <= torch.get_num_threads())
 
     def _tile_of(self, width: int, height: int) -> int:
         if self._tile is not None:
@@ -226,8 +237,8 @@ class Codec:
         height, width = x.shape[-2:]
         if width * height > self.max_pixels or max(width, height) > bitstream.MAX_SIDE:
             raise ValueError(f"the picture has {width}x{height} pixels, more than `max_pixels` (={self.max_pixels})")
-        layout, tile = self._layout(), self._tile_of(width, height)
-        with torch.inference_mode(), self._transforms.use(tile), rangecoder.watched() as tally:
+        layout, tile, threads = self._layout(), self._tile_of(width, height), self._count()
+        with torch.inference_mode(), _threads(threads), self._transforms.use(tile), rangecoder.watched() as tally:
             coded = self.network.compress(self.pad(x.to(self._device)))
         if _plain(coded["shape"]) != _plain(_shape(*layout.shapes, *self._strides(width, height))):
             raise ValueError("the codec's `compress` gives a `shape` that does not follow from the size of the image")
@@ -237,6 +248,7 @@ class Codec:
             height,
             grey,
             tile,
+            threads,
             None if alpha is None else picture.pack_alpha(alpha),
             None if profile is None else bitstream.deflate(profile),
             tuple(_flat(coded["strings"])),
@@ -255,6 +267,7 @@ class Codec:
         strings = _nested(layout.strings, iter(container.streams))
         with (
             torch.inference_mode(),
+            _threads(container.threads),
             self._transforms.use(container.tile),
             rangecoder.watched(symbols, self._escape_bits) as tally,
             _malformed(),
@@ -286,6 +299,21 @@ def _plain(shape: Any) -> Any:
     if isinstance(shape, dict):
         return {key: _plain(value) for key, value in shape.items()}
     return [_plain(value) for value in shape] if isinstance(shape, list | tuple) else shape
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with `count` threads, however many there are.
+
+    Libraries split sums among threads, so that another number of them changes last bits: here and there a pixel, or,
+    in the entropy model, everything.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

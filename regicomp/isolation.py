@@ -6,6 +6,7 @@ makes of the libraries below, it takes down a process that holds nothing else, a
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing as mp
 import resource
 from multiprocessing.connection import Connection
@@ -21,6 +22,9 @@ _START_SECONDS = 120.0
 
 def _serve(pipe: Connection, model: str, settings: dict[str, Any], memory: int) -> None:
     """The child: load the codec, then answer each file with a Picture or a message."""
+    from regicomp import config
+
+    config.quiet_libraries()
     import regicomp
 
     try:
@@ -82,7 +86,7 @@ class IsolatedDecoder:
             raise ValueError(f"the decoder took longer than {seconds:g} s and was ended")
         try:
             return pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self._child.join()
             code = self._child.exitcode
             self.close()
@@ -95,7 +99,8 @@ class IsolatedDecoder:
             ValueError: the container is refused, or ended the child, or took too long.
         """
         pipe = self._running()
-        pipe.send(data)
+        with contextlib.suppress(BrokenPipeError):  # what ended the child is told below
+            pipe.send(data)
         answer = self._answer(pipe, self._seconds)
         if isinstance(answer, str):
             raise ValueError(answer)

@@ -12,7 +12,7 @@ from regicomp import bitstream
 from regicomp.bitstream import Container
 
 FINGERPRINT = bytes(range(32))
-CONTAINER = Container(FINGERPRINT[:4], 17, 33, False, 0, None, None, (b"latent" * 20, b"side"), 12345)
+CONTAINER = Container(FINGERPRINT[:4], 17, 33, False, 0, 1, None, None, (b"latent" * 20, b"side"), 12345)
 
 
 def signed(body: bytes) -> bytes:
@@ -25,6 +25,7 @@ def signed(body: bytes) -> bytes:
     st.integers(1, 2**11),
     st.booleans(),
     st.sampled_from([0, 64, 1024, 2048]),
+    st.sampled_from([1, 2, 4, 8]),
     st.none() | st.binary(max_size=300),
     st.none() | st.binary(max_size=300),
     st.lists(st.binary(max_size=300), min_size=1, max_size=11),
@@ -35,12 +36,13 @@ def test_unpacking_inverts_packing(
     height: int,
     grey: bool,
     tile: int,
+    threads: int,
     alpha: bytes | None,
     profile: bytes | None,
     streams: list[bytes],
     check: int,
 ) -> None:
-    given_ = Container(FINGERPRINT[:4], width, height, grey, tile, alpha, profile, tuple(streams), check)
+    given_ = Container(FINGERPRINT[:4], width, height, grey, tile, threads, alpha, profile, tuple(streams), check)
     container = bitstream.long_enough(given_)
     assert bitstream.unpack(bitstream.pack(container)) == container
     assert container.streams[:-1] == given_.streams[:-1]
@@ -56,8 +58,8 @@ def test_overhead_is_a_few_bytes() -> None:
 
 def test_golden_bytes() -> None:
     """The format is a contract: a change of these bytes is a breaking release."""
-    packed = bitstream.pack(Container(b"abcd", 17, 300, True, 256, b"A", b"P", (b"y", b"zz"), 0x01020304))
-    assert packed.hex() == "524743027879b5a161626364010203040f11ac02040201020101415079" + "7a7a"
+    packed = bitstream.pack(Container(b"abcd", 17, 300, True, 256, 4, b"A", b"P", (b"y", b"zz"), 0x01020304))
+    assert packed.hex() == "52474302f0bc8b3f61626364010203042f11ac02040201020101415079" + "7a7a"
 
 
 @given(st.data())

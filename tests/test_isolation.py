@@ -37,6 +37,6 @@ def test_a_child_decodes_refuses_and_is_replaced() -> None:
 def test_a_child_s_memory_is_bounded() -> None:
     with (
         IsolatedDecoder(GOLDEN / "codec.safetensors", memory=1 << 20) as decoder,
-        pytest.raises(ValueError, match="memory|ended by the file|cannot be decoded"),
+        pytest.raises(ValueError, match=r"memory|ended by the file|cannot be decoded"),
     ):
         decoder.decompress((GOLDEN / "tiles.rgc").read_bytes())

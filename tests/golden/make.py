@@ -66,7 +66,7 @@ def main() -> None:
     model = HERE / "codec.safetensors"
     make_codec(model)
     for name, image in pictures().items():
-        codec = regicomp.load(model, tile=256 if name == "tiles" else None)
+        codec = regicomp.load(model, tile=256 if name == "tiles" else None, threads=1)
         data = codec.compress(image)
         (HERE / f"{name}.rgc").write_bytes(data)
         decoded = codec.decompress(data)
