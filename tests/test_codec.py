@@ -54,8 +54,8 @@ def test_a_folder_there_and_back(tmp_path: Path, photos: Path, capsys: pytest.Ca
     made = sorted(p.relative_to(tmp_path / "small").as_posix() for p in (tmp_path / "small").rglob("*.*"))
     assert made == ["a.rgc", "b.rgc", "deep/c.rgc"]
     assert run("decode", tmp_path / "small", tmp_path / "back", *MODEL, "--report") == 0
-    assert Image.open(tmp_path / "back" / "b.png").mode == "L"
-    assert Image.open(tmp_path / "back" / "deep" / "c.png").size == (20, 30)
+    with Image.open(tmp_path / "back" / "b.png") as grey, Image.open(tmp_path / "back" / "deep" / "c.png") as deep:
+        assert (grey.mode, deep.size) == ("L", (20, 30))
 
 
 def test_info_tells_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
