@@ -68,9 +68,7 @@ def main() -> None:
         width, height, tile = args.one
         print(json.dumps(measure(width, height, tile or None)))
         return
-    print(
-        "| picture | megapixels | tile | bpp | encode, s | decode, s | peak memory, GiB |\n|---|---|---|---|---|---|---|"
-    )
+    print("| picture | megapixels | tile | bpp | encode, s | decode, s | peak, GiB |\n|---|---|---|---|---|---|---|")
     for width, height in SIZES:
         if width * height > args.most * 1e6:
             continue
