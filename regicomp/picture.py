@@ -24,13 +24,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from regicomp import bitstream
-from regicomp.data.images import Pixels
+from regicomp.data.images import FORMATS, Pixels, bits
 
 INPUTS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm"})
 OUTPUTS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM"}
 _GREY_MODES = frozenset({"1", "L", "LA", "La"})
 _MODES = _GREY_MODES | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
-_BITS_PER_SAMPLE = 258  # TIFF tag
 
 
 class Picture(NamedTuple):
@@ -40,16 +39,6 @@ class Picture(NamedTuple):
     grey: bool  # the three channels are one
     alpha: NDArray[np.uint8] | None  # (H, W)
     profile: bytes | None  # ICC
-
-
-def _depth(image: Image.Image) -> int:
-    """Bits a sample in the file, where Pillow's mode does not tell: it opens 16-bit RGB as if it had 8."""
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(_BITS_PER_SAMPLE, (8,)))  # pyright: ignore[reportAttributeAccessIssue]
-    if image.format == "PNG":
-        tile = getattr(image, "tile", None)
-        return 16 if tile and ";16" in str(tile[0][3]) else 8
-    return 8
 
 
 def from_pillow(image: Image.Image, max_pixels: int = bitstream.MAX_PIXELS) -> Picture:
@@ -66,7 +55,7 @@ def from_pillow(image: Image.Image, max_pixels: int = bitstream.MAX_PIXELS) -> P
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if frames > 1:
         raise ValueError(f"has {frames} frames; a picture must have one")
-    if image.mode not in _MODES or _depth(image) > 8:
+    if image.mode not in _MODES or bits(image) > 8:
         raise ValueError(f"has more than 8 bits a sample or an unknown mode ({image.mode}); convert it first")
     upright = ImageOps.exif_transpose(image)
     grey = upright.mode in _GREY_MODES and not ("transparency" in upright.info and upright.mode == "P")
@@ -89,7 +78,7 @@ def read(path: Path, max_pixels: int = bitstream.MAX_PIXELS) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is `max_pixels`
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 return from_pillow(image, max_pixels)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: {error}") from error
