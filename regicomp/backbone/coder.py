@@ -1,0 +1,134 @@
+"""Symbols to bytes and back through CompressAI's range coder, with its tables prepared once.
+
+CompressAI turns all tables of an entropy model into Python lists at every call, some 200,000 numbers for 64 scales,
+nine tenths of them padding. Here they are made once a model, without the padding, and a call hands over only those that
+its symbols need. The bytes are CompressAI's.
+
+Legend: n symbols coded at once.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from compressai.ans import BufferedRansEncoder, RansDecoder
+from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianConditional
+from torch import Tensor
+
+# An entropy model, whole numbers in any dtype, and their tables' indexes, of equal shapes.
+Part = tuple[EntropyModel, Tensor, Tensor]
+# rANS keeps a state of 64 bits, so that no stream is shorter.
+_LEAST_BYTES = 8
+
+
+class Tables(NamedTuple):
+    """Cumulative distributions as the range coder takes them, one an index."""
+
+    distributions: list[list[int]]
+    lengths: list[int]
+    offsets: list[int]
+
+
+class _Prepared(NamedTuple):
+    source: tuple[Tensor, Tensor, Tensor]  # what the tables were made from
+    tables: Tables
+
+
+_prepared: WeakKeyDictionary[EntropyModel, _Prepared] = WeakKeyDictionary()
+
+
+def tables(model: EntropyModel) -> Tables:
+    """The tables of an entropy model, made anew only if its own have changed.
+
+    Raises:
+        ValueError: it has none yet.
+    """
+    source = (model.quantized_cdf, model.cdf_length, model.offset)
+    if not source[0].numel():
+        raise ValueError("the codec has no entropy tables yet; call `update()` first")
+    known = _prepared.get(model)
+    if known is not None and all(
+        a.shape == b.shape and torch.equal(a, b.cpu()) for a, b in zip(known.source, source, strict=True)
+    ):
+        return known.tables
+    cdf, lengths, offsets = source = tuple(t.detach().cpu().clone() for t in source)
+    rows = [row[:length] for row, length in zip(cdf.tolist(), lengths.tolist(), strict=True)]
+    made = Tables(rows, lengths.tolist(), offsets.tolist())
+    _prepared[model] = _Prepared(source, made)
+    return made
+
+
+def scale_indexes(model: GaussianConditional, scales: Tensor) -> Tensor:
+    """The table of each scale: the first of the scale table that is not below it. Any shape, int64."""
+    bounded = torch.clamp(scales, min=model.lower_bound_scale.bound)
+    return torch.bucketize(bounded, model.scale_table[:-1])
+
+
+def channel_indexes(model: EntropyBottleneck, height: int, width: int) -> Tensor:
+    """The table of each sample of z, its channel: (C, height, width), int64."""
+    channels = torch.arange(model.channels, device=model.quantized_cdf.device)
+    return channels[:, None, None].expand(-1, height, width)
+
+
+def _chosen(tables: Tables, indexes: Tensor) -> tuple[list[int], list[list[int]], list[int], list[int]]:
+    """`indexes` and the tables between the least and the greatest of them, counted from the least."""
+    low, high = (int(bound) for bound in indexes.aminmax())
+    window = slice(low, high + 1)
+    counted = (indexes - low).flatten().tolist()
+    return counted, tables.distributions[window], tables.lengths[window], tables.offsets[window]
+
+
+def joined(parts: list[Part]) -> list[Part]:
+    """The same symbols in fewer parts: neighbours of one model become one."""
+    runs = ((model, list(run)) for model, run in groupby(parts, key=lambda part: part[0]))
+    return [(model, *(torch.cat([p[k].flatten() for p in run]) for k in (1, 2))) for model, run in runs]
+
+
+def encode(parts: list[Part]) -> bytes:
+    """One stream of symbols.
+
+    Args:
+        parts: in coding order.
+
+    Raises:
+        ValueError: a model has no entropy tables yet, or a symbol is not a number that the coder can take.
+    """
+    encoder: Any = BufferedRansEncoder()
+    for model, symbols, indexes in parts:
+        prepared = tables(model)
+        if not symbols.numel():
+            continue
+        if not bool((symbols.abs() < 2**30).all()):
+            raise ValueError("the latent (=inf, nan or over 2^30) must be made of small numbers to be coded")
+        indexes, *chosen = _chosen(prepared, indexes)
+        encoder.encode_with_indexes(symbols.flatten().int().tolist(), indexes, *chosen)
+    return encoder.flush()
+
+
+class Decoder:
+    """Reads a stream that `encode` wrote, part by part.
+
+    Args:
+        data: the stream.
+
+    Raises:
+        ValueError: it is too short to be one.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) < _LEAST_BYTES:
+            raise ValueError(f"a stream of {len(data)} bytes is cut; {_LEAST_BYTES} is the least")
+        self._decoder: Any = RansDecoder()
+        self._decoder.set_stream(data)
+
+    def take(self, model: EntropyModel, indexes: Tensor) -> Tensor:
+        """The next symbols, one an index: float32 of `indexes`' shape, on its device."""
+        if not indexes.numel():
+            return torch.zeros(indexes.shape, device=indexes.device)
+        values = self._decoder.decode_stream(*_chosen(tables(model), indexes))
+        symbols = torch.from_numpy(np.array(values, dtype=np.float32))
+        return symbols.reshape(indexes.shape).to(indexes.device)
