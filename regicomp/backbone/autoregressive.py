@@ -3,7 +3,8 @@
 CompressAI's classes code position after position, and round y to whole numbers in their evaluation forward pass but
 round y - μ in `compress`, where μ depends on what was coded before: their forward pass is neither the decoder's
 picture nor its rate. Here all positions of equal column + 3·row are coded at once. The context of a position is two
-rows above, two columns to either side, and two columns to the left: all of smaller column + 3·row, so that it is decoded::
+rows above, up to two columns to either side, and two columns to the left. There column + 3·row is smaller, so that all
+of it is decoded before::
 
     0  1  2  3  4  5      h = 3, w = 6: 12 fronts instead of 18 positions;
     3  4  5  6  7  8      768×512 pixels: 141 instead of 1536

@@ -34,7 +34,7 @@ class Tables(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    source: tuple[Tensor, Tensor, Tensor]  # what the tables were made from
+    source: tuple[Tensor, ...]  # what the tables were made from
     tables: Tables
 
 
@@ -47,18 +47,16 @@ def tables(model: EntropyModel) -> Tables:
     Raises:
         ValueError: it has none yet.
     """
-    source = (model.quantized_cdf, model.cdf_length, model.offset)
+    source: tuple[Tensor, ...] = (model.quantized_cdf, model.cdf_length, model.offset)  # pyright: ignore
     if not source[0].numel():
         raise ValueError("the codec has no entropy tables yet; call `update()` first")
+    source = tuple(t.cpu() for t in source)
     known = _prepared.get(model)
-    if known is not None and all(
-        a.shape == b.shape and torch.equal(a, b.cpu()) for a, b in zip(known.source, source, strict=True)
-    ):
+    if known is not None and all(torch.equal(a, b) for a, b in zip(known.source, source, strict=True)):
         return known.tables
-    cdf, lengths, offsets = source = tuple(t.detach().cpu().clone() for t in source)
-    rows = [row[:length] for row, length in zip(cdf.tolist(), lengths.tolist(), strict=True)]
-    made = Tables(rows, lengths.tolist(), offsets.tolist())
-    _prepared[model] = _Prepared(source, made)
+    cdf, lengths, offsets = (t.tolist() for t in source)
+    made = Tables([row[:length] for row, length in zip(cdf, lengths, strict=True)], lengths, offsets)
+    _prepared[model] = _Prepared(tuple(t.clone() for t in source), made)
     return made
 
 
@@ -66,12 +64,6 @@ def scale_indexes(model: GaussianConditional, scales: Tensor) -> Tensor:
     """The table of each scale: the first of the scale table that is not below it. Any shape, int64."""
     bounded = torch.clamp(scales, min=model.lower_bound_scale.bound)
     return torch.bucketize(bounded, model.scale_table[:-1])
-
-
-def channel_indexes(model: EntropyBottleneck, height: int, width: int) -> Tensor:
-    """The table of each sample of z, its channel: (C, height, width), int64."""
-    channels = torch.arange(model.channels, device=model.quantized_cdf.device)
-    return channels[:, None, None].expand(-1, height, width)
 
 
 def _chosen(tables: Tables, indexes: Tensor) -> tuple[list[int], list[list[int]], list[int], list[int]]:
@@ -84,8 +76,11 @@ def _chosen(tables: Tables, indexes: Tensor) -> tuple[list[int], list[list[int]]
 
 def joined(parts: list[Part]) -> list[Part]:
     """The same symbols in fewer parts: neighbours of one model become one."""
-    runs = ((model, list(run)) for model, run in groupby(parts, key=lambda part: part[0]))
-    return [(model, *(torch.cat([p[k].flatten() for p in run]) for k in (1, 2))) for model, run in runs]
+    made: list[Part] = []
+    for model, run in groupby(parts, key=lambda part: part[0]):
+        _, symbols, indexes = zip(*run, strict=True)
+        made.append((model, torch.cat([t.flatten() for t in symbols]), torch.cat([t.flatten() for t in indexes])))
+    return made
 
 
 def encode(parts: list[Part]) -> bytes:
@@ -107,6 +102,23 @@ def encode(parts: list[Part]) -> bytes:
         indexes, *chosen = _chosen(prepared, indexes)
         encoder.encode_with_indexes(symbols.flatten().int().tolist(), indexes, *chosen)
     return encoder.flush()
+
+
+def _channels(model: EntropyBottleneck, height: int, width: int) -> Tensor:
+    """The table of each sample of z, its channel: (1, C, height, width), int64."""
+    channels = torch.arange(model.channels, device=model.quantiles.device)
+    return channels[:, None, None].expand(1, -1, height, width)
+
+
+def of_z(model: EntropyBottleneck, symbols: Tensor) -> Part:
+    """z's symbols, (1, C, height, width), with their tables."""
+    return model, symbols, _channels(model, *symbols.shape[2:])
+
+
+def read_z(model: EntropyBottleneck, data: bytes, height: int, width: int) -> Tensor:
+    """z's symbols, (1, C, height, width), float32, from the stream that they alone are in."""
+    tables(model)
+    return Decoder(data).take(model, _channels(model, height, width))
 
 
 class Decoder:

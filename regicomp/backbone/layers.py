@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import torch
-from compressai.layers import GDN
+from compressai.layers import GDN, AttentionBlock, ResidualBlock
+from compressai.models.sensetime import ResidualBottleneckBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,6 +57,43 @@ class QuickDeconvolution(nn.ConvTranspose2d):
         return F.pixel_shuffle(F.conv2d(input, kernels.flatten(0, 2), bias, padding=1), 2)
 
 
+class QuickResidualBlock(ResidualBlock):
+    """Adds in place, so that no memory need be fetched from the system for the sum."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H, W)."""
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        out = self.leaky_relu(self.conv2(self.leaky_relu(self.conv1(x))))
+        return out.add_(x if self.skip is None else self.skip(x))
+
+
+class QuickBottleneck(ResidualBottleneckBlock):
+    """Adds in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H, W)."""
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        return self.conv3(self.relu2(self.conv2(self.relu1(self.conv1(x))))).add_(self.skip(x))
+
+
+class QuickAttention(AttentionBlock):
+    """Gates and adds in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        return self.conv_b(x).sigmoid_().mul_(self.conv_a(x)).add_(x)
+
+
+_QUICK: dict[type[nn.Module], type[nn.Module]] = {
+    GDN: QuickGDN,
+    ResidualBlock: QuickResidualBlock,
+    ResidualBottleneckBlock: QuickBottleneck,
+    AttentionBlock: QuickAttention,
+}
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
 
@@ -82,7 +120,7 @@ def quicken(network: nn.Module) -> None:
     """Replace the layers of a network that have a quicker form here; parameters and names stay."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is GDN:
-                setattr(parent, name, _turned(child, QuickGDN))
+            if type(child) in _QUICK:
+                setattr(parent, name, _turned(child, _QUICK[type(child)]))
             elif _few_channels(child):
                 setattr(parent, name, _turned(child, QuickDeconvolution))

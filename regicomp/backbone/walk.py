@@ -15,14 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianConditional
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.layers import MaskedConv2d
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regicomp.backbone import coder
-from regicomp.backbone.layers import quicken
 
 STRIDE = 64  # pixels between neighbouring samples of z
 
@@ -122,7 +121,9 @@ class Head:
     def end(self, begun: Tensor) -> Tensor:
         """The other layers, on the first one's output; it may be overwritten."""
         for layer in self.rest:
-            begun = F.linear(begun, layer.weight.flatten(1), layer.bias) if isinstance(layer, nn.Conv2d) else layer(begun)
+            begun = (
+                F.linear(begun, layer.weight.flatten(1), layer.bias) if isinstance(layer, nn.Conv2d) else layer(begun)
+            )
         return begun
 
 
@@ -238,15 +239,12 @@ class WalkedCodec(CompressionModel):
             symbols = steps(z, medians)
             walked = self._walk_of(y, symbols + medians)
             given = rows(y)
-            parts: list[tuple[EntropyModel, Tensor, Tensor]] = []
+            parts: list[coder.Part] = []
             for stop in walked.stops:
                 own = steps(given[stop.positions, stop.channels], stop.means)
                 parts.append((stop.model, own, coder.scale_indexes(stop.model, stop.scales)))
-        strings = [[coder.encode(coder.joined(parts))], [self._encode_z(symbols)]]
+        strings = [[coder.encode(coder.joined(parts))], [coder.encode([coder.of_z(self.bottleneck, symbols)])]]
         return {"strings": strings, "shape": z.shape[-2:], "y_hat": walked.y_hat}
-
-    def _encode_z(self, symbols: Tensor) -> bytes:
-        return coder.encode([(self.bottleneck, symbols[0], coder.channel_indexes(self.bottleneck, *symbols.shape[2:]))])
 
     @torch.no_grad()
     def decompress(self, strings: Sequence[Sequence[bytes]], shape: Sequence[int]) -> dict[str, Tensor]:
@@ -263,9 +261,7 @@ class WalkedCodec(CompressionModel):
             ValueError: the strings are not one image's, or there are no entropy tables yet.
         """
         of_y, of_z = one_image_of(strings)
-        height, width = shape
-        indexes = coder.channel_indexes(self.bottleneck, height, width)
-        z_hat = coder.Decoder(of_z).take(self.bottleneck, indexes)[None] + self._medians()
+        z_hat = coder.read_z(self.bottleneck, of_z, *shape) + self._medians()
         decoder = coder.Decoder(of_y)
 
         def quantize(stop: Stop) -> Tensor:
@@ -286,6 +282,3 @@ def one_image_of(strings: Sequence[Sequence[bytes]]) -> tuple[bytes, bytes]:
         lengths = [len(s) for s in strings]
         raise ValueError(f"`strings` (of lengths {lengths}) must be one image's, [[of y], [of z]]")
     return strings[0][0], strings[1][0]
-
-
-__all__ = ["Head", "Quantize", "Stop", "Taps", "WalkedCodec", "one_image_of", "quicken", "rows", "steps"]
