@@ -23,6 +23,8 @@ from torch import Tensor
 Part = tuple[EntropyModel, Tensor, Tensor]
 # rANS keeps a state of 64 bits, so that no stream is shorter.
 _LEAST_BYTES = 8
+# CompressAI's encoder reserves a word a symbol, and its last state alone takes two: fewer are written out of bounds.
+_LEAST_SYMBOLS = 4
 
 
 class Tables(NamedTuple):
@@ -90,8 +92,12 @@ def encode(parts: list[Part]) -> bytes:
         parts: in coding order.
 
     Raises:
-        ValueError: a model has no entropy tables yet, or a symbol is not a number that the coder can take.
+        ValueError: a model has no entropy tables yet, a symbol is not a number that the coder can take, or there are
+            fewer than four.
     """
+    count = sum(symbols.numel() for _, symbols, _ in parts)
+    if count < _LEAST_SYMBOLS:
+        raise ValueError(f"a stream of {count} symbols is too short for the coder; {_LEAST_SYMBOLS} is the least")
     encoder: Any = BufferedRansEncoder()
     for model, symbols, indexes in parts:
         prepared = tables(model)
