@@ -17,7 +17,7 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
-from regicomp.backbone import coder
+from regicomp.backbone import streams
 from regicomp.backbone.context import checkerboard, gather, scatter
 from regicomp.backbone.layers import quicken
 from regicomp.backbone.slices import Coded, Gaussians, Slice
@@ -185,21 +185,22 @@ class MLICPlusPlus(CompressionModel):
         """
         if x.shape[0] != 1:
             raise ValueError(f"`x` (={tuple(x.shape)}) must be one image, (1, 3, H, W)")
-        coder.tables(self.gaussian_conditional)
+        streams.tables(self.gaussian_conditional)
         y, z = self._encode(x)
         y_slices = y.chunk(len(self.slices), dim=1)
-        parts: list[coder.Part] = []
+        parts: list[streams.Part] = []
 
         def quantize(i: int, positions: Tensor, predicted: Gaussians) -> Tensor:
             rounded = steps(y_slices[i], predicted.means)
-            indexes = coder.scale_indexes(self.gaussian_conditional, gather(predicted.scales, positions))
+            indexes = streams.scale_indexes(self.gaussian_conditional, gather(predicted.scales, positions))
             parts.append((self.gaussian_conditional, gather(rounded, positions), indexes))
             return rounded + predicted.means
 
         symbols = steps(z, self._medians())
         y_hat = self.code_slices(symbols + self._medians(), quantize).y_hat
-        strings = [[coder.encode(coder.joined(parts))], [coder.encode([coder.of_z(self.entropy_bottleneck, symbols)])]]
-        return {"strings": strings, "shape": z.shape[-2:], "y_hat": y_hat}
+        of_z = streams.encode([streams.of_z(self.entropy_bottleneck, symbols)])  # first, as it is decoded first
+        of_y = streams.encode(streams.joined(parts))
+        return {"strings": [[of_y], [of_z]], "shape": z.shape[-2:], "y_hat": y_hat}
 
     @torch.no_grad()
     def decompress(self, strings: Sequence[Sequence[bytes]], shape: Sequence[int]) -> dict[str, Tensor]:
@@ -216,13 +217,13 @@ class MLICPlusPlus(CompressionModel):
             ValueError: the strings are not one image's, or there are no entropy tables yet.
         """
         of_y, of_z = one_image_of(strings)
-        coder.tables(self.gaussian_conditional)
-        z_hat = coder.read_z(self.entropy_bottleneck, of_z, *shape) + self._medians()
-        decoder = coder.Decoder(of_y)
+        streams.tables(self.gaussian_conditional)
+        z_hat = streams.read_z(self.entropy_bottleneck, of_z, *shape) + self._medians()
+        decoder = streams.Decoder(of_y)
 
         def quantize(i: int, positions: Tensor, predicted: Gaussians) -> Tensor:
             del i
-            indexes = coder.scale_indexes(self.gaussian_conditional, gather(predicted.scales, positions))
+            indexes = streams.scale_indexes(self.gaussian_conditional, gather(predicted.scales, positions))
             symbols = decoder.take(self.gaussian_conditional, indexes)
             return scatter(symbols, positions, *predicted.means.shape[2:]) + predicted.means
 

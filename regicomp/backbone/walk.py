@@ -21,7 +21,7 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regicomp.backbone import coder
+from regicomp.backbone import streams
 
 STRIDE = 64  # pixels between neighbouring samples of z
 
@@ -231,7 +231,7 @@ class WalkedCodec(CompressionModel):
         """
         if x.shape[0] != 1:
             raise ValueError(f"`x` (={tuple(x.shape)}) must be one image, (1, 3, H, W)")
-        coder.tables(self.bottleneck)
+        streams.tables(self.bottleneck)
         y = self._analyse(x)
         with torch.autocast(x.device.type, enabled=False):
             z = self.hyper_latent(y)
@@ -239,12 +239,13 @@ class WalkedCodec(CompressionModel):
             symbols = steps(z, medians)
             walked = self._walk_of(y, symbols + medians)
             given = rows(y)
-            parts: list[coder.Part] = []
+            parts: list[streams.Part] = []
             for stop in walked.stops:
                 own = steps(given[stop.positions, stop.channels], stop.means)
-                parts.append((stop.model, own, coder.scale_indexes(stop.model, stop.scales)))
-        strings = [[coder.encode(coder.joined(parts))], [coder.encode([coder.of_z(self.bottleneck, symbols)])]]
-        return {"strings": strings, "shape": z.shape[-2:], "y_hat": walked.y_hat}
+                parts.append((stop.model, own, streams.scale_indexes(stop.model, stop.scales)))
+        of_z = streams.encode([streams.of_z(self.bottleneck, symbols)])  # first, as it is decoded first
+        of_y = streams.encode(streams.joined(parts))
+        return {"strings": [[of_y], [of_z]], "shape": z.shape[-2:], "y_hat": walked.y_hat}
 
     @torch.no_grad()
     def decompress(self, strings: Sequence[Sequence[bytes]], shape: Sequence[int]) -> dict[str, Tensor]:
@@ -261,11 +262,11 @@ class WalkedCodec(CompressionModel):
             ValueError: the strings are not one image's, or there are no entropy tables yet.
         """
         of_y, of_z = one_image_of(strings)
-        z_hat = coder.read_z(self.bottleneck, of_z, *shape) + self._medians()
-        decoder = coder.Decoder(of_y)
+        z_hat = streams.read_z(self.bottleneck, of_z, *shape) + self._medians()
+        decoder = streams.Decoder(of_y)
 
         def quantize(stop: Stop) -> Tensor:
-            return decoder.take(stop.model, coder.scale_indexes(stop.model, stop.scales)) + stop.means
+            return decoder.take(stop.model, streams.scale_indexes(stop.model, stop.scales)) + stop.means
 
         with torch.autocast(z_hat.device.type, enabled=False):
             y_hat = self.walk(z_hat, quantize)

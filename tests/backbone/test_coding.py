@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regicomp import evaluation
-from regicomp.backbone import coder
+from regicomp.backbone import streams
 from regicomp.backbone.autoregressive import Attention, Autoregressive, fronts
 from regicomp.backbone.elic import Elic
 from regicomp.backbone.hyperprior import Hyperprior
@@ -263,7 +263,7 @@ def test_quick_deconvolution_is_a_transposed_convolution() -> None:
 def test_scale_indexes_are_compressai_s(codecs_hyper: Any, scales: list[float]) -> None:
     model = codecs_hyper.gaussian_conditional
     values = torch.tensor([*scales, *model.scale_table.tolist(), 0.11])
-    assert torch.equal(coder.scale_indexes(model, values), model.build_indexes(values).long())
+    assert torch.equal(streams.scale_indexes(model, values), model.build_indexes(values).long())
 
 
 @pytest.fixture(scope="module")
@@ -278,10 +278,10 @@ def test_symbols_come_back_from_bytes_that_are_compressai_s(codecs_hyper: Any, d
     count = data.draw(st.integers(4, 40))
     symbols = torch.tensor(data.draw(st.lists(st.integers(-3000, 3000), min_size=count, max_size=count)))
     indexes = torch.tensor(data.draw(st.lists(st.integers(0, 63), min_size=count, max_size=count)))
-    encoded = coder.encode([(model, symbols, indexes)])
+    encoded = streams.encode([(model, symbols, indexes)])
     (expected,) = model.compress(symbols[None, None].float(), indexes[None, None].int())
     assert encoded == expected
-    decoder = coder.Decoder(encoded)
+    decoder = streams.Decoder(encoded)
     cut = data.draw(st.integers(0, count))
     found = torch.cat([decoder.take(model, indexes[:cut]), decoder.take(model, indexes[cut:])])
     assert torch.equal(found, symbols.float())
@@ -289,15 +289,15 @@ def test_symbols_come_back_from_bytes_that_are_compressai_s(codecs_hyper: Any, d
 
 def test_too_few_symbols_are_refused(codecs_hyper: Any) -> None:
     with pytest.raises(ValueError, match="3 symbols is too short"):
-        coder.encode([(codecs_hyper.gaussian_conditional, torch.zeros(3), torch.zeros(3).long())])
+        streams.encode([(codecs_hyper.gaussian_conditional, torch.zeros(3), torch.zeros(3).long())])
 
 
 def test_tables_follow_the_model() -> None:
     model = lively("hyperprior").gaussian_conditional
-    before = coder.tables(model)
-    assert coder.tables(model) is before
+    before = streams.tables(model)
+    assert streams.tables(model) is before
     model.update_scale_table([0.5, 1.0, 2.0], force=True)
-    assert len(coder.tables(model).lengths) == 3
+    assert len(streams.tables(model).lengths) == 3
 
 
 def test_bad_inputs_are_named(codecs: dict[str, Any]) -> None:

@@ -15,7 +15,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from compressai.ans import BufferedRansEncoder, RansDecoder
+from compressai.ans import BufferedRansEncoder as RangeEncoder
+from compressai.ans import RansDecoder as RangeDecoder
 from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianConditional
 from torch import Tensor
 
@@ -98,7 +99,7 @@ def encode(parts: list[Part]) -> bytes:
     count = sum(symbols.numel() for _, symbols, _ in parts)
     if count < _LEAST_SYMBOLS:
         raise ValueError(f"a stream of {count} symbols is too short for the coder; {_LEAST_SYMBOLS} is the least")
-    encoder: Any = BufferedRansEncoder()
+    encoder: Any = RangeEncoder()
     for model, symbols, indexes in parts:
         prepared = tables(model)
         if not symbols.numel():
@@ -140,7 +141,7 @@ class Decoder:
     def __init__(self, data: bytes) -> None:
         if len(data) < _LEAST_BYTES:
             raise ValueError(f"a stream of {len(data)} bytes is cut; {_LEAST_BYTES} is the least")
-        self._decoder: Any = RansDecoder()
+        self._decoder: Any = RangeDecoder()
         self._decoder.set_stream(data)
 
     def take(self, model: EntropyModel, indexes: Tensor) -> Tensor:
