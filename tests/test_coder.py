@@ -20,10 +20,10 @@ from regicomp.export import Loaded, Spec
 
 GOLDEN = Path(__file__).parent / "golden"
 BACKBONES = {
-    "hyperprior": Spec("compressai.models.ScaleHyperprior", {"N": 12, "M": 16}),
+    "hyperprior": Spec("regicomp.backbone.hyperprior.Hyperprior", {"N": 12, "M": 16}),
     "autoregressive": Spec("regicomp.backbone.autoregressive.Autoregressive", {"N": 12, "M": 12}),
     "attention": Spec("regicomp.backbone.autoregressive.Attention", {"N": 12}),
-    "elic": Spec("compressai.models.Elic2022Official", {"N": 12, "M": 20, "groups": [2, 2, 4, 4, 8]}),
+    "elic": Spec("regicomp.backbone.elic.Elic", {"N": 12, "M": 20, "groups": [2, 2, 4, 4, 8]}),
     "mlicpp": Spec("regicomp.backbone.mlicpp.MLICPlusPlus", {"N": 12, "M": 16, "slices": 2, "heads": 2}),
 }
 
