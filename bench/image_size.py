@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import time
+from typing import Any
 
 SIZES = ((768, 512), (1536, 1024), (2304, 1536), (3000, 2000), (4243, 2828), (6000, 4000))
 _CHANNELS = {"N": 128, "M": 192}
@@ -31,10 +32,10 @@ def measure(width: int, height: int, tile: int | None) -> dict[str, float]:
 
     torch.manual_seed(0)
     spec = Spec("compressai.models.ScaleHyperprior", _CHANNELS)
-    network = export.build(spec, "backbone").eval()
+    network: Any = export.build(spec, "backbone").eval()
     with torch.no_grad():
-        network.g_a[-1].weight.mul_(2.5)  # pyright: ignore[reportIndexIssue, reportCallIssue]
-    network.update(force=True, update_quantiles=True)  # pyright: ignore[reportCallIssue]
+        network.g_a[-1].weight.mul_(2.5)
+    network.update(force=True, update_quantiles=True)
     codec = Codec(Loaded(network, spec, {}, bytes(32)), tile=tile)
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.uniform(0, 1, (1, 3, -(-height // 8), -(-width // 8)))).float()

@@ -20,7 +20,7 @@ from regicomp.data.images import Pixels
 from regicomp.export import Loaded
 from regicomp.objective import rate_bpp
 from regicomp.picture import Picture
-from regicomp.transforms import Transforms, resolve_bf16
+from regicomp.transforms import Transforms
 
 AUTO_TILE = 1024  # pixels
 _LEAST_TILE = 256
@@ -119,7 +119,7 @@ class Codec:
         self.stride = int(getattr(self.network, "downsampling_factor", 64))
         self.max_pixels = max_pixels
         self._device, self._tile, self._threads = torch.device(device), tile, threads
-        self._transforms = Transforms(self.network, self.stride, resolve_bf16(precision, self._device.type))
+        self._transforms = Transforms(self.network, self.stride, precision)
         self._escape_bits = rangecoder.guard(self.network)
         self._known_layout: _Layout | None = None
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from regicomp.bitstream import TILE_UNIT
-from regicomp.precision import has_fast_bf16
+from regicomp.precision import transforms_in
 
 _REACHES = (4, 8, 16, 32)  # cells that are tried; a transform that sees farther is not tiled
 
@@ -106,14 +106,17 @@ class Transforms:
     Args:
         network: the codec.
         stride: what the sides of an image must be multiples of, in pixels.
-        bf16: compute the transforms in bf16.
+        precision: "float32", "bf16" or "auto", see `precision.transforms_in`.
+
+    Raises:
+        ValueError: another precision, or bf16 for a network without transforms.
     """
 
-    def __init__(self, network: nn.Module, stride: int, bf16: bool) -> None:
-        self._network, self._stride, self._bf16 = network, stride, bf16
+    def __init__(self, network: nn.Module, stride: int, precision: str) -> None:
+        self._network, self._stride, self._precision = network, stride, precision
         self._reaches: tuple[int, int] | None = None
-        if bf16:
-            _parts(network, "precision")
+        with transforms_in(network, precision):
+            pass
 
     def _scales(self) -> tuple[_Scale, _Scale]:
         pixels = cell(self._network, self._stride)
@@ -139,33 +142,21 @@ class Transforms:
         Raises:
             ValueError: the network has no transforms that can be computed so.
         """
-        if not tile and not self._bf16:
-            yield
-            return
         if tile % TILE_UNIT:
             raise ValueError(f"`tile` (={tile}) must be a multiple of {TILE_UNIT}")
-        parts = _parts(self._network, "tile")
-        scales = self._scales() if tile else ()
-        margins = self._measured() if tile else ()
-        before = [part.forward for part in parts]
-        for k, part in enumerate(parts):
-            compute = self._precise(part.forward)
-            part.forward = _tiled(compute, scales[k], tile // max(scales[k]), margins[k]) if tile else compute
-        try:
-            yield
-        finally:
-            for part, forward in zip(parts, before, strict=True):
-                part.forward = forward
-
-    def _precise(self, compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        if not self._bf16:
-            return compute
-
-        def in_bf16(x: Tensor) -> Tensor:
-            with torch.autocast(x.device.type, torch.bfloat16):
-                return compute(x).float()
-
-        return in_bf16
+        with transforms_in(self._network, self._precision):
+            if not tile:
+                yield
+                return
+            parts, scales, margins = _parts(self._network, "tile"), self._scales(), self._measured()
+            before = [part.forward for part in parts]
+            for part, scale, margin in zip(parts, scales, margins, strict=True):
+                part.forward = _tiled(part.forward, scale, tile // max(scale), margin)
+            try:
+                yield
+            finally:
+                for part, forward in zip(parts, before, strict=True):
+                    part.forward = forward
 
 
 def _tiled(compute: Callable[[Tensor], Tensor], scale: _Scale, side: int, margin: int) -> Callable[[Tensor], Tensor]:
@@ -173,14 +164,3 @@ def _tiled(compute: Callable[[Tensor], Tensor], scale: _Scale, side: int, margin
         return in_tiles(compute, x, scale, side, margin)
 
     return by_tiles
-
-
-def resolve_bf16(precision: str, device: str) -> bool:
-    """What `precision` means on a device.
-
-    Raises:
-        ValueError: neither auto, float32 nor bf16.
-    """
-    if precision not in ("auto", "float32", "bf16"):
-        raise ValueError(f"`precision` (={precision}) must be auto, float32 or bf16")
-    return precision == "bf16" or (precision == "auto" and has_fast_bf16(torch.device(device).type))

@@ -31,7 +31,7 @@ def test_tiles_have_no_seams(name: str) -> None:
     with torch.inference_mode():
         y = codec.g_a(x)
         x_hat = codec.g_s(y)
-        with transforms.Transforms(codec, 64, bf16=False).use(256):
+        with transforms.Transforms(codec, 64, "float32").use(256):
             assert torch.allclose(codec.g_a(x), y, rtol=1e-5, atol=1e-5 * float(y.abs().max()))
             assert torch.allclose(codec.g_s(y), x_hat, rtol=1e-5, atol=1e-5)
         assert torch.equal(codec.g_a(x), y)  # and nothing stays behind
@@ -41,7 +41,7 @@ def test_a_tile_bounds_what_is_computed_at_once() -> None:
     codec = build("hyperprior")
     seen: list[int] = []
     codec.g_a[0].register_forward_pre_hook(lambda _, args: seen.append(max(args[0].shape[-2:])))
-    with torch.inference_mode(), transforms.Transforms(codec, 64, bf16=False).use(256):
+    with torch.inference_mode(), transforms.Transforms(codec, 64, "float32").use(256):
         codec.g_a(torch.rand(1, 3, 1024, 640))
     tiles = [side for side in seen if side > 200]
     assert max(tiles) <= 256 + 2 * 2 * 16 + 16 * 8  # the margin is measured on up to 272 pixels
@@ -62,7 +62,7 @@ def test_bf16_is_of_the_transforms_alone() -> None:
     x = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         y = codec.g_a(x)
-        with transforms.Transforms(codec, 64, bf16=True).use(0):
+        with transforms.Transforms(codec, 64, "bf16").use(0):
             rough = codec.g_a(x)
             assert torch.equal(codec.h_a(y), build("hyperprior").h_a(y))
     assert rough.dtype == torch.float32
@@ -71,11 +71,11 @@ def test_bf16_is_of_the_transforms_alone() -> None:
 
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match=r"`precision` \(=half\)"):
-        transforms.resolve_bf16("half", "cpu")
-    with pytest.raises(ValueError, match="`precision` needs a codec with transforms"):
-        transforms.Transforms(nn.Linear(1, 1), 64, bf16=True)
+        transforms.Transforms(build("hyperprior"), 64, "half")
+    with pytest.raises(ValueError, match=r"`precision` \(=bf16\) needs a codec"):
+        transforms.Transforms(nn.Linear(1, 1), 64, "bf16")
     with (
         pytest.raises(ValueError, match=r"`tile` \(=100\)"),
-        transforms.Transforms(build("hyperprior"), 64, False).use(100),
+        transforms.Transforms(build("hyperprior"), 64, "float32").use(100),
     ):
         pass
