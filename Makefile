@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 RUN ?= outputs/demo
 JOBS ?= 2
 
-.PHONY: help setup train test test-slow test-browser lint format bench bench-table first-light clean
+.PHONY: help setup train test test-slow test-browser lint format bench bench-table first-light fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +51,9 @@ bench-table: setup ## the five backbones against CompressAI's loop: time, memory
 first-light: setup ## the two runs of experiments/first_light (needs $$REGICOMP_DATA, 80 minutes on 2 cores)
 	$(BIN)/python -m regicomp.train experiment=first_light reg.alpha=0 hydra.run.dir=outputs/first_light/alpha0 ckpt=last
 	$(BIN)/python -m regicomp.train experiment=first_light reg.alpha=0.1 hydra.run.dir=outputs/first_light/alpha0.1 ckpt=last
+
+fuzz: setup ## decode 20,000 damaged files, and 1,000 forged ones, and say what came of them
+	$(BIN)/python tests/fuzz/mutations.py
 
 clean: ## remove the virtual environment and the caches (runs in outputs/ stay)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

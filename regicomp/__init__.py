@@ -1,3 +1,28 @@
 """Train and measure neural image codecs with an information-theoretic regularizer."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regicomp.coder import Codec
+
 __version__ = "0.1.0"
+
+
+def load(path: str | Path, **settings: Any) -> Codec:
+    """A trained codec, ready to compress and decompress pictures.
+
+    Args:
+        path: the `codec.safetensors` of a run.
+        settings: `precision`, `tile`, `max_pixels`, `device`; see `regicomp.coder.Codec`.
+
+    Raises:
+        ValueError: the file is no codec, or a setting is out of range.
+    """
+    # Loading PyTorch takes seconds, which `import regicomp` alone should not.
+    from regicomp.coder import Codec
+    from regicomp.export import load_codec
+
+    return Codec(load_codec(Path(path)), **settings)

@@ -12,15 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from pytorch_msssim import ms_ssim
-from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
-from regicomp import bitstream, collective
+from regicomp import collective
+from regicomp.coder import Codec, to_pixels, to_tensor
 from regicomp.data.images import Pixels
 from regicomp.data.testsets import TestSet
-from regicomp.export import Loaded
-from regicomp.objective import rate_bpp
 from regicomp.source.base import SourceModel
 
 _MS_SSIM_LEAST_SIDE = 161  # five scales of an 11-pixel window
@@ -61,69 +58,6 @@ def ms_ssim_of(x: Pixels, x_hat: Pixels) -> tuple[float | None, float | None]:
         return None, None
     similarity = float(ms_ssim(*(to_tensor(image) * 255 for image in (x, x_hat)), data_range=255))
     return similarity, min(100.0, -10 * math.log10(max(1 - similarity, 1e-10)))
-
-
-def to_tensor(pixels: Pixels) -> Tensor:
-    """8-bit (H, W, 3) -> float32 in [0, 1], (1, 3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float() / 255
-
-
-def to_pixels(image: Tensor) -> Pixels:
-    """[0, 1], (1, 3, H, W) -> 8-bit (H, W, 3), clamped and rounded."""
-    levels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8)
-    return levels.permute(1, 2, 0).cpu().numpy()
-
-
-class Codec:
-    """A loaded codec as bytes-in, bytes-out; images of any size are padded to the network's stride and cropped back.
-
-    Args:
-        loaded: network and fingerprint, from `export.load_codec`.
-    """
-
-    def __init__(self, loaded: Loaded) -> None:
-        self.network: Any = loaded.network
-        self.fingerprint = loaded.fingerprint
-        self.stride = int(getattr(self.network, "downsampling_factor", 64))
-
-    def pad(self, x: Tensor) -> Tensor:
-        """Replicate the right and lower edge up to a multiple of the stride, (1, 3, H, W)."""
-        height, width = x.shape[-2:]
-        return F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
-
-    @torch.inference_mode()
-    def encode(self, pixels: Pixels) -> bytes:
-        """Compress an 8-bit image (H, W, 3) to a container."""
-        coded = self.network.compress(self.pad(to_tensor(pixels)))
-        height, width = pixels.shape[:2]
-        return bitstream.pack(
-            bitstream.Stream(
-                self.fingerprint[: bitstream.FINGERPRINT_BYTES],
-                width,
-                height,
-                coded["shape"],
-                coded["strings"],
-            )
-        )
-
-    @torch.inference_mode()
-    def decode(self, data: bytes) -> Tensor:
-        """Decompress a container to float32 in [0, 1], (1, 3, H, W).
-
-        Raises:
-            ValueError: the container is altered or another codec's.
-        """
-        stream = bitstream.unpack(data, self.fingerprint)
-        x_hat = self.network.decompress(stream.strings, stream.shape)["x_hat"]
-        return x_hat[..., : stream.height, : stream.width]
-
-    @torch.inference_mode()
-    def reconstruct(self, pixels: Pixels) -> tuple[Tensor, float]:
-        """The encoder's own reconstruction, (1, 3, H, W) in [0, 1], and the estimated bits per pixel."""
-        height, width = pixels.shape[:2]
-        out = self.network(self.pad(to_tensor(pixels)))
-        rate = float(rate_bpp(out["likelihoods"].values(), height * width))
-        return out["x_hat"].clamp(0, 1)[..., :height, :width], rate
 
 
 @torch.inference_mode()

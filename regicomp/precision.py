@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -113,3 +115,58 @@ def compile_networks(codec: nn.Module, source: nn.Module | None) -> None:
             child.compile()
     if source is not None:
         source.compile()
+
+
+class _Bf16Transform:
+    """Hooks that run one module under bf16 autocast and widen what it gives."""
+
+    def __init__(self) -> None:
+        self._entered: list[Any] = []
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        del module
+        context = torch.autocast(args[0].device.type, dtype=torch.bfloat16)
+        context.__enter__()
+        self._entered.append(context)
+
+    def leave(self, module: nn.Module, args: Any, output: Any) -> Any:
+        del module, args
+        self._entered.pop().__exit__(None, None, None)
+        return _float32(output)
+
+
+@contextmanager
+def transforms_in(codec: nn.Module, precision: str) -> Iterator[None]:
+    """Within it, `codec` computes g_a and g_s, and nothing else, in `precision`.
+
+    The entropy model stays float32, so that a stream written in one precision is decoded to the same latent in the
+    other. Evaluation, `compress` and `decompress` are all affected; a picture equals the encoder's reconstruction if
+    both were computed in the same precision.
+
+    Args:
+        codec: has g_a and g_s, as CompressAI's have.
+        precision: "float32", or "bf16", or "auto" for bf16 where the hardware is fast at it.
+
+    Raises:
+        ValueError: another precision, or bf16 for a codec without the two transforms.
+    """
+    if precision not in ("auto", "bf16", "float32"):
+        raise ValueError(f"`precision` (={precision}) must be auto, bf16 or float32")
+    first = next(codec.parameters(), None)
+    device_type = "cpu" if first is None else first.device.type
+    transforms = [getattr(codec, name, None) for name in ("g_a", "g_s")]
+    if not all(isinstance(t, nn.Module) for t in transforms):
+        if precision == "bf16":
+            raise ValueError(f"`precision` (=bf16) needs a codec with g_a and g_s, which {type(codec).__name__} is not")
+        precision = "float32"
+    hooks: list[Any] = []
+    if precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type)):
+        for transform in transforms:
+            island = _Bf16Transform()
+            hooks.append(transform.register_forward_pre_hook(island.enter))  # pyright: ignore
+            hooks.append(transform.register_forward_hook(island.leave, always_call=True))  # pyright: ignore
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -122,7 +122,7 @@ def test_the_hash_is_of_what_the_result_depends_on(composed: Composed) -> None:
 
 
 def test_labels() -> None:
-    assert config.label("backbone", "compressai.models.ScaleHyperprior") == "hyperprior"
+    assert config.label("backbone", "regicomp.backbone.hyperprior.Hyperprior") == "hyperprior"
     assert config.label("source", "regicomp.source.hyperprior.HyperpriorSource") == "hyperprior"
     assert config.label("backbone", "my.models.Codec") == "Codec"
 

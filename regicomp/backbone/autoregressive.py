@@ -1,63 +1,66 @@
-"""The two backbones with a 5×5 causal context, evaluated as they are coded.
+"""The two backbones with a 5×5 causal context, coded in wavefronts and evaluated as they are coded.
 
-CompressAI's classes round y to whole numbers in their evaluation forward pass but round y - μ in `compress`, where μ
-depends on what was coded before. Their forward pass is therefore neither the decoder's picture nor its rate. Here the
-evaluation forward pass walks the positions as the coder does. Training, weights and state-dict names are CompressAI's.
+CompressAI's classes code position after position, and round y to whole numbers in their evaluation forward pass but
+round y - μ in `compress`, where μ depends on what was coded before: their forward pass is neither the decoder's
+picture nor its rate. Here all positions of equal column + 3·row are coded at once. The context of a position is two
+rows above, up to two columns to either side, and two columns to the left. There column + 3·row is smaller, so that all
+of it is decoded before::
 
-Legend: B batch, M channels of y, h w latent grid.
+    0  1  2  3  4  5      h = 3, w = 6: 12 fronts instead of 18 positions;
+    3  4  5  6  7  8      768×512 pixels: 141 instead of 1536
+    6  7  8  9 10 11
+
+Training, weights and state-dict names are CompressAI's. The order of symbols in the stream is not.
+
+Legend: M channels of y, h w its grid, n positions of a front.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import torch
 from compressai.models import Cheng2020Attention, JointAutoregressiveHierarchicalPriors
 from torch import Tensor
-from torch.nn import functional as F
+
+from regicomp.backbone.layers import quicken
+from regicomp.backbone.walk import Head, Quantize, Stop, Taps, WalkedCodec, rows
+
+_ROW = 3  # how many fronts a row is behind the one above: half the context's width, rounded up
 
 
-class _Coded(NamedTuple):
-    y_hat: Tensor  # quantized latent, (B, M, h, w)
-    scales: Tensor
-    means: Tensor
+def fronts(h: int, w: int, device: torch.device | str = "cpu") -> list[Tensor]:
+    """Positions of an h×w grid that are coded at once, in coding order; each (n,), w + 3(h - 1) of them."""
+    positions = torch.arange(h * w)
+    number = positions % w + _ROW * (positions // w)
+    order = torch.argsort(number, stable=True).to(device)
+    return list(order.split(torch.bincount(number).tolist()))
 
 
-class _CodedForward(JointAutoregressiveHierarchicalPriors):
-    """Replaces the evaluation forward pass of any descendant of the autoregressive class."""
+class _Wavefront(WalkedCodec, JointAutoregressiveHierarchicalPriors):
+    """The walk of any descendant of the autoregressive class."""
 
-    def forward(self, x: Tensor) -> dict[str, Any]:
-        """x (B, 3, H, W) in [0, 1], H and W multiples of 64 -> {"x_hat", "likelihoods": {"y", "z"}}."""
-        if self.training:
-            return super().forward(x)
-        y = self.g_a(x)
-        z_hat, z_likelihoods = self.entropy_bottleneck(self.h_a(y))
-        coded = self._walk(y, self.h_s(z_hat))
-        _, y_likelihoods = self.gaussian_conditional(y, coded.scales, means=coded.means)
-        return {"x_hat": self.g_s(coded.y_hat), "likelihoods": {"y": y_likelihoods, "z": z_likelihoods}}
+    def hyper_latent(self, y: Tensor) -> Tensor:
+        """See `WalkedCodec`."""
+        return self.h_a(y)
 
-    @torch.no_grad()
-    def _walk(self, y: Tensor, params: Tensor) -> _Coded:
-        """Quantize position by position with the very operations of `compress` and `decompress`."""
-        side = self.context_prediction.kernel_size[0]
-        margin = side // 2
-        mask: Tensor = self.context_prediction.mask  # pyright: ignore[reportAssignmentType]
-        weight = self.context_prediction.weight * mask
-        y_hat = F.pad(torch.zeros_like(y), (margin,) * 4)
-        scales, means = torch.empty_like(y), torch.empty_like(y)
-        for row in range(y.shape[2]):
-            for column in range(y.shape[3]):
-                window = y_hat[:, :, row : row + side, column : column + side]
-                context = F.conv2d(window, weight, bias=self.context_prediction.bias)
-                here = params[:, :, row : row + 1, column : column + 1]
-                scale, mean = self.entropy_parameters(torch.cat((here, context), dim=1))[:, :, 0, 0].chunk(2, 1)
-                scales[:, :, row, column], means[:, :, row, column] = scale, mean
-                symbols = self.gaussian_conditional.quantize(y[:, :, row, column], "symbols", mean)
-                y_hat[:, :, row + margin, column + margin] = symbols + mean
-        return _Coded(F.pad(y_hat, (-margin,) * 4), scales, means)
+    def walk(self, z_hat: Tensor, quantize: Quantize) -> Tensor:
+        """See `WalkedCodec`."""
+        params = self.h_s(z_hat)
+        h, w = params.shape[2:]
+        of_params, of_context = slice(params.shape[1]), slice(params.shape[1], None)
+        head, taps = Head(self.entropy_parameters), Taps(self.context_prediction, h, w)
+        begun = head.begin(rows(params), of_params)
+        y_hat = taps.frame(self.context_prediction.in_channels)
+        for front in fronts(h, w, params.device):
+            centres = taps.framed(front, w)
+            context = taps(y_hat, centres)
+            predicted = head.end(head.more(begun[front], context, of_context))
+            scales, means = predicted.chunk(2, dim=1)
+            stop = Stop(self.gaussian_conditional, front, slice(None), scales, means)
+            y_hat[centres] = quantize(stop)
+        return taps.inside(y_hat, h, w)
 
 
-class Autoregressive(_CodedForward):
+class Autoregressive(_Wavefront):
     """Joint autoregressive and hierarchical priors (Minnen, Ballé, Toderici 2018).
 
     Args:
@@ -65,8 +68,12 @@ class Autoregressive(_CodedForward):
         M: channels of the latent y.
     """
 
+    def __init__(self, N: int = 192, M: int = 192) -> None:
+        JointAutoregressiveHierarchicalPriors.__init__(self, N, M)
+        quicken(self)
 
-class Attention(_CodedForward, Cheng2020Attention):
+
+class Attention(_Wavefront, Cheng2020Attention):
     """Residual blocks with attention and the same context (Cheng, Sun, Takeuchi, Katto 2020).
 
     Args:
@@ -75,3 +82,4 @@ class Attention(_CodedForward, Cheng2020Attention):
 
     def __init__(self, N: int = 192) -> None:
         Cheng2020Attention.__init__(self, N)
+        quicken(self)

@@ -13,16 +13,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
+from regicomp.backbone import streams
 from regicomp.backbone.context import checkerboard, gather, scatter
+from regicomp.backbone.layers import quicken
 from regicomp.backbone.slices import Coded, Gaussians, Slice
 from regicomp.backbone.transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
-
-_STRIDE = 64  # pixels between neighbouring samples of z
+from regicomp.backbone.walk import STRIDE, one_image_of, steps
 
 # Decoded values of slice i, (B, c, h, w), float32, right at the given positions and anything elsewhere.
 Quantize = Callable[[int, Tensor, Gaussians], Tensor]
@@ -44,6 +44,11 @@ def round_around(values: Tensor, centre: Tensor) -> Tensor:
     """The whole number of steps from `centre` nearest to `values`, added to it; gradient straight through."""
     rounded: Tensor = _Round.apply(values - centre)  # pyright: ignore[reportAssignmentType]
     return rounded + centre
+
+
+def _laid_out(grid: Tensor) -> Tensor:
+    """In the memory format that is faster; while training in the one given, for the run has chosen it."""
+    return grid if torch.is_grad_enabled() else grid.contiguous(memory_format=torch.channels_last)
 
 
 class MLICPlusPlus(CompressionModel):
@@ -95,18 +100,23 @@ class MLICPlusPlus(CompressionModel):
         self.entropy_bottleneck = EntropyBottleneck(N)
         self.gaussian_conditional = GaussianConditional(None)
         self.slices = nn.ModuleList(Slice(i, M, channels, heads) for i in range(slices))
+        quicken(self)
 
     @property
     def downsampling_factor(self) -> int:
         """What the sides of an image must be multiples of, in pixels."""
-        return _STRIDE
+        return STRIDE
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """y (B, M, H/16, W/16) and z (B, N, H/64, W/64) of an image, float32."""
-        if x.shape[-2] % _STRIDE or x.shape[-1] % _STRIDE:
-            raise ValueError(f"`x` (={tuple(x.shape)}) must have a height and a width that {_STRIDE} divides")
-        y = self.g_a(x).float()
+        if x.shape[-2] % STRIDE or x.shape[-1] % STRIDE:
+            raise ValueError(f"`x` (={tuple(x.shape)}) must have a height and a width that {STRIDE} divides")
+        y = self.g_a(_laid_out(x)).float().contiguous()
         return y, self.h_a(y).float()
+
+    def _synthesize(self, y_hat: Tensor) -> Tensor:
+        """g_s, (B, M, h, w) -> (B, 3, H, W)."""
+        return self.g_s(_laid_out(y_hat)).contiguous()
 
     def _medians(self) -> Tensor:
         """Of z, which ẑ is rounded around, (1, N, 1, 1)."""
@@ -158,16 +168,7 @@ class MLICPlusPlus(CompressionModel):
 
         coded = self.code_slices(round_around(z, self._medians()), quantize)
         _, y_likelihoods = self.gaussian_conditional(y, *coded.gaussians)
-        return {"x_hat": self.g_s(coded.y_hat), "likelihoods": {"y": y_likelihoods, "z": z_likelihoods}}
-
-    def _tables(self) -> tuple[list[list[int]], list[int], list[int]]:
-        """The range coder's cumulative distributions, their lengths and offsets, one a scale."""
-        model = self.gaussian_conditional
-        tables: list[Any] = [model.quantized_cdf, model.cdf_length, model.offset]
-        if not tables[0].numel():
-            raise ValueError("the codec has no entropy tables yet; call `update()` first")
-        distributions, lengths, offsets = (table.tolist() for table in tables)
-        return distributions, lengths, offsets
+        return {"x_hat": self._synthesize(coded.y_hat), "likelihoods": {"y": y_likelihoods, "z": z_likelihoods}}
 
     @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
@@ -177,33 +178,29 @@ class MLICPlusPlus(CompressionModel):
             x: an image in [0, 1], (1, 3, H, W), H and W multiples of 64.
 
         Returns:
-            {"strings": [[bytes of y], [bytes of z]], "shape": z's height and width}.
+            {"strings": [[bytes of y], [bytes of z]], "shape": z's height and width, "y_hat": (1, M, h, w)}.
 
         Raises:
             ValueError: several images, sides that 64 does not divide, or no entropy tables yet.
         """
         if x.shape[0] != 1:
             raise ValueError(f"`x` (={tuple(x.shape)}) must be one image, (1, 3, H, W)")
-        tables = self._tables()
+        streams.tables(self.gaussian_conditional)
         y, z = self._encode(x)
         y_slices = y.chunk(len(self.slices), dim=1)
-        symbols: list[Tensor] = []
-        indexes: list[Tensor] = []
+        parts: list[streams.Part] = []
 
         def quantize(i: int, positions: Tensor, predicted: Gaussians) -> Tensor:
-            rounded = torch.round(y_slices[i] - predicted.means)
-            symbols.append(gather(rounded, positions).flatten())
-            scales = gather(predicted.scales, positions)
-            indexes.append(self.gaussian_conditional.build_indexes(scales).flatten())
+            rounded = steps(y_slices[i], predicted.means)
+            indexes = streams.scale_indexes(self.gaussian_conditional, gather(predicted.scales, positions))
+            parts.append((self.gaussian_conditional, gather(rounded, positions), indexes))
             return rounded + predicted.means
 
-        self.code_slices(round_around(z, self._medians()), quantize)
-        encoder = BufferedRansEncoder()
-        encoder.encode_with_indexes(torch.cat(symbols).int().tolist(), torch.cat(indexes).tolist(), *tables)
-        return {
-            "strings": [[encoder.flush()], self.entropy_bottleneck.compress(z)],
-            "shape": z.shape[-2:],
-        }
+        symbols = steps(z, self._medians())
+        y_hat = self.code_slices(symbols + self._medians(), quantize).y_hat
+        of_z = streams.encode([streams.of_z(self.entropy_bottleneck, symbols)])  # first, as it is decoded first
+        of_y = streams.encode(streams.joined(parts))
+        return {"strings": [[of_y], [of_z]], "shape": z.shape[-2:], "y_hat": y_hat}
 
     @torch.no_grad()
     def decompress(self, strings: Sequence[Sequence[bytes]], shape: Sequence[int]) -> dict[str, Tensor]:
@@ -214,25 +211,21 @@ class MLICPlusPlus(CompressionModel):
             shape: z's height and width.
 
         Returns:
-            {"x_hat": (1, 3, H, W), in [0, 1]}.
+            {"x_hat": (1, 3, H, W), in [0, 1], "y_hat": (1, M, h, w)}.
 
         Raises:
             ValueError: the strings are not one image's, or there are no entropy tables yet.
         """
-        if len(strings) != 2 or any(len(s) != 1 for s in strings):
-            lengths = [len(s) for s in strings]
-            raise ValueError(f"`strings` (of lengths {lengths}) must be one image's, [[of y], [of z]]")
-        tables = self._tables()
-        decoder = RansDecoder()
-        decoder.set_stream(strings[0][0])  # pyright: ignore[reportArgumentType]
+        of_y, of_z = one_image_of(strings)
+        streams.tables(self.gaussian_conditional)
+        z_hat = streams.read_z(self.entropy_bottleneck, of_z, *shape) + self._medians()
+        decoder = streams.Decoder(of_y)
 
         def quantize(i: int, positions: Tensor, predicted: Gaussians) -> Tensor:
             del i
-            indexes = self.gaussian_conditional.build_indexes(gather(predicted.scales, positions))
-            values = decoder.decode_stream(indexes.flatten().tolist(), *tables)
-            symbols = torch.tensor(values, dtype=torch.float32, device=indexes.device).reshape(indexes.shape)
+            indexes = streams.scale_indexes(self.gaussian_conditional, gather(predicted.scales, positions))
+            symbols = decoder.take(self.gaussian_conditional, indexes)
             return scatter(symbols, positions, *predicted.means.shape[2:]) + predicted.means
 
-        z_hat = self.entropy_bottleneck.decompress(list(strings[1]), list(shape))
         y_hat = self.code_slices(z_hat, quantize).y_hat
-        return {"x_hat": self.g_s(y_hat).clamp(0, 1)}
+        return {"x_hat": self._synthesize(y_hat).clamp(0, 1), "y_hat": y_hat}

@@ -5,6 +5,7 @@ Legend: B batch, N channels of the transforms, M channels of y, H W pixels. Conv
 
 from __future__ import annotations
 
+import torch
 from compressai.layers import GDN
 from torch import Tensor, nn
 
@@ -29,7 +30,8 @@ class _Sum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels in, h, w) -> (B, channels out, h', w')."""
-        return self.body(x) + self.skip(x)
+        out = self.body(x)
+        return out + self.skip(x) if torch.is_grad_enabled() else out.add_(self.skip(x))
 
 
 def down(in_channels: int, out_channels: int) -> nn.Module:

@@ -26,7 +26,7 @@ _SUFFIXES_OF = {
     "PPM": {".ppm"},
 }
 # Only these are looked for in a file, whatever its name: Pillow would start Ghostscript for a PostScript file.
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")
 # Modes with more than 8 bits a sample: reducing them silently would falsify distortions.
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 _ORIENTATION = 0x0112  # EXIF tag
@@ -95,7 +95,7 @@ def find(folders: str | Path | Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def _bits(image: Image.Image) -> int:
+def bits(image: Image.Image) -> int:
     """Bits a sample as stored: Pillow opens PNG, TIFF and PPM files of 16-bit colours as 8-bit RGB without a word."""
     if image.mode in _DEEP_MODES:
         return 16
@@ -113,7 +113,7 @@ def _bits(image: Image.Image) -> int:
 
 def _open(file: BinaryIO, name: str | Path) -> Image.Image:
     try:
-        image = Image.open(file, formats=_FORMATS)
+        image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _refused(name, "huge", error) from error
     except UnidentifiedImageError as error:
@@ -123,7 +123,7 @@ def _open(file: BinaryIO, name: str | Path) -> Image.Image:
         raise _refused(name, "truncated" if error.errno is None else "storage", error) from error
     except (SyntaxError, ValueError) as error:
         raise _refused(name, "truncated", error) from error
-    if _bits(image) > 8:
+    if bits(image) > 8:
         raise _refused(name, "deep", f"mode {image.mode}; convert it first")
     return image
 
