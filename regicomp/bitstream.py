@@ -19,7 +19,8 @@ MAX_PROFILE = 1 << 22  # bytes of an ICC profile
 WHOLE_PIXELS = 1 << 22  # larger pictures are transformed in tiles
 TILE_UNIT = 64  # pixels
 MAX_TILE = 2048
-PIXELS_A_BYTE = 4096  # a file holds at least a byte for so many pixels, so that a small one cannot ask for much work
+# A file holds at least a byte for so many pixels above so many, so that a small one cannot ask for much work.
+PIXELS_A_BYTE, FREE_PIXELS = 256, 1 << 20
 
 _CRC_AT, _BODY_AT, _HEAD_AT = 4, 8, 16
 _GREY, _ALPHA, _PROFILE, _TILED = 1, 2, 4, 8
@@ -104,16 +105,20 @@ def content_check(container: Container, symbols: Iterable[int]) -> int:
     return zlib.crc32(b"".join(crc.to_bytes(4, "big") for crc in sorted(symbols)), zlib.crc32(_head(container)))
 
 
+def _least_length(width: int, height: int) -> int:
+    return max(0, width * height - FREE_PIXELS) // PIXELS_A_BYTE
+
+
 def long_enough(container: Container) -> Container:
     """The container with zeros behind its last stream where it would be too short for its size.
 
     The range decoder does not read them as symbols.
     """
-    lacking = container.width * container.height // PIXELS_A_BYTE - len(pack(container))
-    if lacking < 0:
+    lacking = _least_length(container.width, container.height) - len(pack(container))
+    if lacking <= 0:
         return container
     *before, last = container.streams
-    return container._replace(streams=(*before, last + bytes(lacking + 1)))
+    return container._replace(streams=(*before, last + bytes(lacking)))
 
 
 def pack(container: Container) -> bytes:
@@ -165,7 +170,7 @@ def _check_size(width: int, height: int, tile: int, tiled: bool, length: int, ma
         raise ValueError(f"the file is malformed: {width}x{height} is not the size of a picture")
     if width * height > max_pixels:
         raise ValueError(f"the picture has {width}x{height} pixels, more than `max_pixels` (={max_pixels})")
-    if width * height // PIXELS_A_BYTE >= length:
+    if length < _least_length(width, height):
         raise ValueError(f"the file is malformed: {length} bytes are too few for a picture of {width}x{height}")
     if not tiled and width * height > WHOLE_PIXELS:
         raise ValueError(f"the file is malformed: a picture of {width}x{height} must be in tiles")
