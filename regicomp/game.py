@@ -37,7 +37,7 @@ class Game(NamedTuple):
     sources: tuple[str, ...] = tuple(known_sources.SOURCES)
     seeds: int = 8
     steps: int = 1000
-    batch: int = 128  # points of each member a step
+    batch: int = 64  # points of each member a step
     lr: float = 5e-3
     warmup_steps: int = 50
     ramp_steps: int = 50
@@ -56,7 +56,7 @@ class Game(NamedTuple):
 
 
 class Exact(NamedTuple):
-    """What one member's codec and q_θ are on their source, in use and (noisy_…) in training. Bits and grey levels."""
+    """What one member's codec and q_θ are on their source. Bits; grey levels squared."""
 
     entropies: information.Chain
     codes: int  # values of U that occur
@@ -64,9 +64,6 @@ class Exact(NamedTuple):
     rate: float  # R: cross-entropy of the latents' model
     source: float  # H_θ: cross-entropy of q_θ
     mse_255: float
-    noisy_rate: float
-    noisy_source: float
-    noisy_mse_255: float
 
 
 class Row(NamedTuple):
@@ -124,9 +121,9 @@ def play(game: Game) -> Played:
     return train(game)[1]
 
 
-def train(game: Game) -> tuple[RegularizedCodec, Played]:
-    """As `play`, with the trained module."""
-    module = build(game)
+def train(game: Game, module: RegularizedCodec | None = None) -> tuple[RegularizedCodec, Played]:
+    """As `play`, with the trained module; a `module` that is given is trained in place of a fresh one."""
+    module = module or build(game)
     watcher = _Watcher(game)
     trainer = Trainer(
         accelerator="cpu",
@@ -175,7 +172,6 @@ class _Coded(NamedTuple):
     x_hat: Tensor  # (n, 2, S), grey levels
     rate: Tensor  # (n, S), bits
     source: Tensor  # (n, S), bits
-    noisy: Tensor  # (n, 3, S): rate, source and squared error with noise for rounding
 
 
 @torch.no_grad()
@@ -189,16 +185,12 @@ def _code(module: RegularizedCodec, points: Tensor, members: int) -> _Coded:
     for outcomes in points.split(_AT_ONCE):
         x = (outcomes.float() / 255)[:, :, None, None].expand(-1, -1, members, 1)
         coded = codec.code(x)
-        noisy = codec.train()(x)
-        noisy_error = ((255 * (noisy["x_hat"] - x)) ** 2).mean((1, 3))
-        bits = -torch.log2(noisy["likelihoods"]["y"]).reshape(members, codec.M, -1).sum(1).T
         parts.append(
             _Coded(
                 coded.symbols,
                 255 * coded.x_hat[..., 0].double(),
                 coded.bits,
                 source.bits(x, coded.x_hat).sum((1, 3)).double(),
-                torch.stack([bits, source.bits(x, noisy["x_hat"]).sum((1, 3)), noisy_error], 1).double(),
             )
         )
     return _Coded(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -215,7 +207,6 @@ def measure(module: RegularizedCodec, game: Game) -> list[Exact]:
         p = sources[name].probabilities.flatten()
         u, x_hat = labels(coded.symbols[:, index], coded.x_hat[:, :, index])
         error = ((coded.x_hat[:, :, index] - points) ** 2).mean(1)
-        noisy_rate, noisy_source, noisy_error = (p @ coded.noisy[:, :, index]).tolist()
         occurs = p > 0
         found.append(
             Exact(
@@ -225,12 +216,20 @@ def measure(module: RegularizedCodec, game: Game) -> list[Exact]:
                 rate=float(p @ coded.rate[:, index]),
                 source=float(p @ coded.source[:, index]),
                 mse_255=float(p @ error),
-                noisy_rate=noisy_rate,
-                noisy_source=noisy_source,
-                noisy_mse_255=noisy_error,
             )
         )
     return found
+
+
+@torch.no_grad()
+def maps(module: RegularizedCodec, game: Game) -> list[tuple[Tensor, Tensor]]:
+    """Each member's code and reconstruction of every outcome: U as int64 (65536,), x̂ in grey levels (65536, 2)."""
+    members = game.members
+    coded = _code(module, known_sources.SOURCES[members[0][0]].points, len(members))
+    return [
+        (labels(coded.symbols[:, index], coded.x_hat[:, :, index])[0], coded.x_hat[:, :, index])
+        for index in range(len(members))
+    ]
 
 
 def labels(symbols: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:

@@ -226,7 +226,7 @@ def chain(probabilities: Tensor, u: Tensor, x_hat: Tensor) -> Chain:
     of_picture = torch.zeros(len(picture_of), dtype=torch.float64).index_add(0, x_hat, p)
 
     def bits(mass: Tensor, weight: Tensor) -> float:
-        return -float((weight * torch.log2(mass))[weight > 0].sum())
+        return 0.0 - float((weight * torch.log2(mass))[weight > 0].sum())
 
     return Chain(
         source=bits(p, p),
