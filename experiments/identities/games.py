@@ -11,14 +11,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regicomp import config
+import torch
+from tqdm import tqdm
 
-config.quiet_libraries()
-
-import torch  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from regicomp.game import Game, Played, Row, play  # noqa: E402
+from regicomp.game import Game, Played, Row, play
 
 ALPHAS = (0.0, 0.03, 0.1, 0.3)
 LMBDAS = (0.003, 0.006, 0.012, 0.024, 0.048)

@@ -9,18 +9,14 @@ import argparse
 import csv
 from pathlib import Path
 
-from regicomp import config
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
 
-config.quiet_libraries()
-
-import numpy as np  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from regicomp import export, files, lossless  # noqa: E402
-from regicomp.data import testsets  # noqa: E402
-from regicomp.evaluation import Codec  # noqa: E402
-from regicomp.lossless import LosslessResult  # noqa: E402
+from regicomp import export, files, lossless
+from regicomp.data import testsets
+from regicomp.evaluation import Codec
+from regicomp.lossless import LosslessResult
 
 HERE = Path(__file__).parent
 _FIRST = ("image", "width", "height", "psnr_db", "rate_bpp", "file_bpp", "source_bpp", "total_bpp")
