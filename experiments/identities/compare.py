@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 _POINTS = 200  # at which two curves are compared
 _RESAMPLES = 10_000
@@ -98,3 +99,23 @@ def compare(rows: Sequence[dict[str, Any]], quantity: str) -> list[Comparison]:
                 pairs.append(difference(*pair))
             found.append(Comparison(source, alpha, [p.bits for p in pairs], [p.percent for p in pairs]))
     return found
+
+
+def interpolation_error(rows: Sequence[dict[str, Any]], quantity: str, alpha: float) -> float:
+    """Largest percentage, over sources, that the comparison would report if α were nothing but λ/(1+α).
+
+    The plain curve is held against itself at points moved to λ/(1+α), interpolated monotonically in log λ.
+    """
+    found = []
+    for source in dict.fromkeys(row["source"] for row in rows):
+        percents = []
+        for seed in sorted({row["seed"] for row in rows}):
+            wanted = {"source": source, "seed": seed, "alpha": 0.0}
+            mine = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+            plain = sorted((row["lmbda"], row["mse_255"], row[quantity]) for row in mine)
+            log_lmbda, log_d, bits = np.array([(np.log(a), np.log(b), c) for a, b, c in plain]).T
+            at = log_lmbda[1:] - np.log(1 + alpha)
+            moved = Curve(np.exp(PchipInterpolator(log_lmbda, log_d)(at)), PchipInterpolator(log_lmbda, bits)(at))
+            percents.append(difference(curve(mine, quantity), Curve(moved.mse_255[::-1], moved.bits[::-1])).percent)
+        found.append(abs(float(np.mean(percents))))
+    return max(found)

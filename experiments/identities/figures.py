@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from experiments.identities import compare
 from experiments.identities.tables import part
@@ -65,6 +66,9 @@ def draw_curves(path: Path, rows: Sequence[Row]) -> None:
                 *np.transpose(means), marker="o", markersize=4, linewidth=1.2, color=colour, label=f"α = {alpha:g}"
             )
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xticks([30, 100, 300, 1000, 2000], ["30", "100", "300", "1000", "2000"])
+        axes.set_xlim(20, max(r["mse_255"] for r in sweep if r["source"] == source) * 1.15)
         _finish(axes, "D, squared error in grey levels²", "H(U) [bits a point], exact", source)
     grid[0, 0].legend(fontsize=8)
     found = {quantity: compare.compare(sweep, quantity) for quantity in ("h_u", "rate")}
@@ -80,7 +84,7 @@ def draw_curves(path: Path, rows: Sequence[Row]) -> None:
                     mfc=colour if shift == 0 else "white", label=label if at == 2 else None,
                 )  # fmt: skip
         axes.set_xticks(range(3), [f"α = {alpha:g}" for alpha in list(_COLOURS)[1:]])
-        _finish(axes, "", "change at equal D [%]", "below 0: fewer bits; 95 % intervals over seeds")
+        _finish(axes, "", "change at equal D [%]", "below 0: fewer bits (95 % over seeds)")
     grid[1, 0].legend(fontsize=8)
     figure.savefig(path, dpi=_DPI)
 

@@ -69,6 +69,9 @@ def comparison_table(rows: Sequence[Row]) -> str:
                 cells.append(compare.interval([c.bits for c in groups]).text())
                 cells.append(compare.interval([c.percent for c in groups]).text(2))
             lines.append((f"{alpha:g}", source or "**all three**", *cells))
+    errors = (max(compare.interpolation_error(sweep, quantity, alpha) for alpha in alphas) for quantity in by_quantity)
+    off = [cell for error in errors for cell in ("", f"±{error:.2f}")]
+    lines.append(("any", "interpolation alone", *off))
     return _markdown(("α", "source", "ΔH(U), bits a point", "ΔH(U), %", "ΔR, bits a point", "ΔR, %"), lines)
 
 
@@ -121,7 +124,7 @@ def equal_lambda_table(rows: Sequence[Row]) -> str:
                 f"{alpha / (1 + alpha):.3f}",
                 f"{_mean(mine, 'source_entropy') - _mean(mine, 'h_x_given_x_hat'):.3f}",
                 f"{_mean(mine, 'rate') - _mean(mine, 'h_u'):.3f}",
-                f"{max(row['h_u_given_x_hat'] for row in mine):.1e}",
+                f"{max(abs(row['h_u_given_x_hat']) for row in mine):.1e}",
                 f"{max(row['capped'] for row in mine):.0f}",
             )
         )
