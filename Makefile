@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUN ?= outputs/demo
 JOBS ?= 2
+IMAGES ?= photos
 
-.PHONY: help setup train test test-slow test-browser lint format bench bench-table first-light fuzz clean
+.PHONY: help setup train test test-slow test-browser lint format bench bench-table first-light identities fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -54,6 +55,9 @@ first-light: setup ## the two runs of experiments/first_light (needs $$REGICOMP_
 
 fuzz: setup ## decode 20,000 damaged files, and 1,000 forged ones, and say what came of them
 	$(BIN)/python tests/fuzz/mutations.py
+
+identities: setup ## tables and figures of experiments/identities, minutes on 2 cores (CODEC= SOURCE= IMAGES= of a trained pair)
+	$(BIN)/python -m experiments.identities --jobs $(JOBS) $(if $(CODEC),--codec $(CODEC) --source $(SOURCE)) --images $(IMAGES)
 
 clean: ## remove the virtual environment and the caches (runs in outputs/ stay)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

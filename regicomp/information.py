@@ -7,6 +7,8 @@ So an equality between such quantities is a statement that can fail, not the sam
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -185,3 +187,51 @@ class Joint:
         """Mean over the outcomes that can occur; `values` elsewhere do not count, even if infinite."""
         possible = self.probabilities > 0
         return float((self.probabilities[possible] * values.expand_as(self.probabilities)[possible]).sum())
+
+
+class Chain(NamedTuple):
+    """Entropies of a deterministic chain X -> U -> X̂, in bits."""
+
+    source: float  # H(X)
+    code: float  # H(U)
+    picture: float  # H(X̂)
+    source_given_picture: float  # H(X|X̂)
+    code_given_picture: float  # H(U|X̂)
+
+    @property
+    def off(self) -> float:
+        """How far H(U) = H(X) - H(X|X̂) + H(U|X̂) is from holding."""
+        return abs(self.code - (self.source - self.source_given_picture + self.code_given_picture))
+
+
+def chain(probabilities: Tensor, u: Tensor, x_hat: Tensor) -> Chain:
+    """Entropies of a chain whose table X × U × X̂ would not fit into memory, each from its own definition.
+
+    Args:
+        probabilities: float64 of each outcome of X, (n,), sum 1.
+        u: int64, (n,): the code of each outcome.
+        x_hat: int64, (n,): which reconstruction each outcome ends as; a function of `u`.
+
+    Raises:
+        ValueError: that is no distribution, or two outcomes of one code end as different reconstructions.
+    """
+    _check_masses("probabilities", probabilities, probabilities.sum())
+    u, x_hat = (torch.unique(values, return_inverse=True)[1] for values in (u, x_hat))
+    picture_of = torch.zeros(len(u), dtype=torch.int64).scatter_(0, u, x_hat)
+    if not torch.equal(picture_of[u], x_hat):
+        raise ValueError("`x_hat` must be a function of `u`")
+    occurs = probabilities > 0
+    p, u, x_hat = probabilities[occurs], u[occurs], x_hat[occurs]
+    of_code = torch.zeros(len(picture_of), dtype=torch.float64).index_add(0, u, p)
+    of_picture = torch.zeros(len(picture_of), dtype=torch.float64).index_add(0, x_hat, p)
+
+    def bits(mass: Tensor, weight: Tensor) -> float:
+        return 0.0 - float((weight * torch.log2(mass))[weight > 0].sum())
+
+    return Chain(
+        source=bits(p, p),
+        code=bits(of_code, of_code),
+        picture=bits(of_picture, of_picture),
+        source_given_picture=bits(p / of_picture[x_hat], p),
+        code_given_picture=bits(of_code / of_picture[picture_of[: len(of_code)]], of_code),
+    )

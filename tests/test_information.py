@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from regicomp.information import Joint
+from regicomp.information import Joint, chain
 
 exact = settings(deadline=None, max_examples=40, derandomize=True)
 
@@ -185,3 +185,29 @@ def test_what_does_not_fit_a_distribution_is_refused() -> None:
         joint.cross_entropy("A", half, given="B")
     with pytest.raises(ValueError, match="different"):
         joint.cross_entropy("A", half, given="A")
+
+
+@exact
+@given(st.data(), joints("A"))
+def test_a_chain_has_the_entropies_of_its_table(data: st.DataObject, joint: Joint) -> None:
+    code = data.draw(functions(joint.size("A")))
+    synthesis = data.draw(functions(6))
+    table = joint.push("U", code, of="A").push("X_hat", synthesis[: int(code.max()) + 1], of="U")
+    found = chain(joint.probabilities, code * 7 - 3, synthesis[code])  # any labels will do
+    expected = (
+        table.entropy("A"),
+        table.entropy("U"),
+        table.entropy("X_hat"),
+        table.entropy("A", given="X_hat"),
+        table.entropy("U", given="X_hat"),
+    )
+    assert found == pytest.approx(expected, abs=CLOSE)
+    assert found.off <= CLOSE
+
+
+def test_a_chain_refuses_what_is_none() -> None:
+    half, apart = torch.full((2,), 0.5, dtype=torch.float64), torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="`x_hat` must be a function of `u`"):
+        chain(half, torch.tensor([0, 0]), apart)
+    with pytest.raises(ValueError, match="`probabilities`"):
+        chain(2 * half, apart, apart)

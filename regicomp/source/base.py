@@ -60,13 +60,19 @@ class SourceModel(nn.Module, ABC):
         width: channels of the feature network.
         density: "gaussian" or "logistic".
         initial_scale: σ (or s) in grey levels before training.
+        channels: samples of a pixel, three for images; wherever this module says 3, it means these.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
     def __init__(
-        self, patch: int = 8, width: int = 128, density: str = "gaussian", initial_scale: float = 20.0
+        self,
+        patch: int = 8,
+        width: int = 128,
+        density: str = "gaussian",
+        initial_scale: float = 20.0,
+        channels: int = 3,
     ) -> None:
         super().__init__()
         if patch < 1 or width < 1:
@@ -78,7 +84,7 @@ class SourceModel(nn.Module, ABC):
         self.patch = patch
         self.density = density
         self.initial_log_scale = math.log(initial_scale)
-        self.samples = 3 * patch * patch
+        self.samples = channels * patch * patch
         self.features = nn.Sequential(
             nn.Conv2d(self.samples, width, 3, padding=1),
             nn.GELU(),

@@ -1,0 +1,5 @@
+"""The identities shown: exact on small sources, in the learned game on known sources, and on photographs."""
+
+from regicomp import config
+
+config.quiet_libraries()  # before torch and lightning are imported
