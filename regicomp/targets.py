@@ -56,11 +56,9 @@ def find(target: str, depth: int = 3) -> Class | None:
     module, _, name = target.rpartition(".")
     if depth < 0:
         return Class(None)
-    if module in sys.modules:
-        return Class(None) if hasattr(sys.modules[module], name) else None
     file = _module_file(module) if module else None
-    if file is None:
-        return None
+    if file is None:  # or made at run time
+        return Class(None) if hasattr(sys.modules.get(module), name) else None
     tree = ast.parse(file.read_text(encoding="utf-8"))
     package = _package(module, file)
     for node in tree.body:

@@ -64,7 +64,7 @@ WRONG = [
     ("data=folder", "data.train_dir", "a folder"),
     ("testsets=kodak", "testsets", "a list"),
     ("testsets=[]", "testsets", "at least one test set"),
-    ("optimizer.lr=0", "optimizer.lr", "greater than 0"),
+    ("optimizer.lr=0 optimizer.source_lr=1e-4", "optimizer.lr", "greater than 0"),
     ("optimizer.source_lr=1e-9", "optimizer.source_lr", "at least `optimizer.lr`"),
     ("optimizer.schedule=step", "optimizer.schedule", "constant, cosine"),
     ("optimizer.decay=0", "optimizer.decay", "greater than 0"),
