@@ -6,12 +6,16 @@ INSTALLED := $(VENV)/.installed
 RUN ?= outputs/demo
 JOBS ?= 2
 IMAGES ?= photos
+KILLS ?= 100
+EXAMPLES ?= 1000
+MINUTES ?= 120
 
-.PHONY: help setup train test test-slow test-browser lint format bench bench-table first-light identities fuzz clean
+.PHONY: help setup train test test-slow test-browser test-faults test-configurations soak audit lint format bench \
+	bench-table first-light identities fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
 
 setup: $(INSTALLED) ## make the virtual environment (.venv) from the pinned constraints
 
@@ -33,6 +37,18 @@ test-slow: setup ## every test, the ones that take minutes too
 test-browser: setup ## the report page in headless Chromium (installs Debian's chromium and chromium-driver, as root)
 	command -v chromium chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
 	$(BIN)/python -m pytest -m browser
+
+test-faults: setup ## faults injected into tiny runs: kills, full disks, NaN; writes docs/faults.md (KILLS=100)
+	$(BIN)/python tests/faults/campaign.py --kills $(KILLS) --out docs/faults.md
+
+test-configurations: setup ## random configurations: each trains and evaluates or is refused (EXAMPLES=1000)
+	REGICOMP_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/faults/test_configurations.py -k many -s
+
+soak: setup ## train for MINUTES=120 and watch memory, speed and checkpoints
+	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
+
+audit: setup ## known vulnerabilities of the pinned dependencies (asks pypi.org; fails where it cannot be asked)
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 lint: setup ## ruff (lint and format) and pyright
 	$(BIN)/ruff check .

@@ -4,25 +4,64 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from regicomp import guard, interrupts
 from regicomp.files import write_atomically
+from regicomp.seal import seal, verify
 
 log = logging.getLogger(__name__)
 
 _KEPT = 2
 
 
+class _Disk:
+    """A file that remembers why writing failed: torch.save reports a full disk as an internal error of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write `data`."""
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        """Nothing: the caller flushes the file itself."""
+
+
+def write(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write `checkpoint` to `path`, with a checksum, whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+
+    def save(file: BinaryIO) -> None:
+        disk = _Disk(file)
+        try:
+            torch.save(checkpoint, disk)  # pyright: ignore[reportArgumentType]
+        except RuntimeError as error:
+            raise disk.failure or error from error
+        seal(file)
+
+    write_atomically(path, save)
+
+
 class AtomicCheckpointIO(CheckpointIO):
-    """torch.save to a temporary file, flushed and renamed; loading allows tensors and plain values only."""
+    """Sealed checkpoints, written whole; loading allows tensors and plain values only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write `checkpoint` to `path` whole or not at all."""
-        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+        write(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
         """Read a checkpoint to the CPU."""
@@ -34,8 +73,9 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 class Checkpoints(Callback):
-    """Writes `step-<n>.ckpt` every `every` codec updates and at the end, and keeps the last two.
+    """Writes `step-<n>.ckpt` every `every` codec updates, at the end, and on a signal; keeps the last two.
 
+    While updates are being skipped the periodic checkpoint waits, so that a good one stays among the two.
     Lightning's own ModelCheckpoint expects, under manual optimization, to store the state before the update.
     """
 
@@ -43,16 +83,40 @@ class Checkpoints(Callback):
         self.folder = folder
         self.every = every
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning has put its signal handlers before ours by now."""
+        interrupts.take_over()
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save when the step is due."""
+        """Save when the step is due or the process was asked to leave."""
         step = trainer.global_step
-        if step % self.every == 0 or step == trainer.max_steps:
-            trainer.save_checkpoint(self.folder / f"step-{step:09d}.ckpt")
-            if trainer.is_global_zero:
-                for old in _by_age(self.folder)[:-_KEPT]:
-                    old.unlink(missing_ok=True)
+        leaving = _asked_to_leave(trainer, step)
+        due = step % self.every == 0 and not trainer.should_stop and pl_module.guard.read().row == 0  # pyright: ignore
+        if not (due or leaving or step == trainer.max_steps):
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.folder / f"step-{step:09d}.ckpt", weights_only=False)
+        if trainer.is_global_zero:
+            for old in _by_age(self.folder)[:-_KEPT]:
+                old.unlink(missing_ok=True)
+        if leaving:
+            interrupts.follow()
+            trainer.should_stop = True
+
+
+_RANKS_AGREE_EVERY = 8  # codec updates; agreeing waits for the device
+
+
+def _asked_to_leave(trainer: Trainer, step: int) -> bool:
+    """Whether a signal has come to this process, or to any rank: all must leave after the same update."""
+    if trainer.world_size == 1:
+        return interrupts.asked()
+    if step % _RANKS_AGREE_EVERY:
+        return False
+    return trainer.strategy.reduce_boolean_decision(interrupts.asked(), all=False)
 
 
 def _by_age(folder: Path) -> list[Path]:
@@ -63,11 +127,12 @@ def read(path: Path) -> dict[str, Any]:
     """Load a checkpoint to the CPU.
 
     Raises:
-        ValueError: it is missing or unreadable.
+        ValueError: it is missing, damaged, or holds anything but tensors and plain values.
     """
     if not path.is_file():
         raise ValueError(f"`ckpt` (={path}) must be `last` or the path of a checkpoint; there is no such file")
     try:
+        verify(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its unpickler meets in a damaged file
         raise ValueError(f"`ckpt` (={path}) cannot be read: {' '.join(str(error).split())[:200]}") from error
@@ -82,7 +147,8 @@ def find(setting: str | None, folder: Path, identity: dict[str, Any]) -> Path | 
         identity: what the run's own checkpoints carry.
 
     Raises:
-        ValueError: a new run in a folder that holds one, or a checkpoint that is missing, unreadable or another's.
+        ValueError: a new run in a folder that holds one, a checkpoint that is missing or another's, or no readable one
+            among several.
     """
     there = _by_age(folder)
     if setting is None:
@@ -104,11 +170,41 @@ def find(setting: str | None, folder: Path, identity: dict[str, Any]) -> Path | 
             log.warning("%s; trying the one before", error)
             continue
         return path
+    if there:
+        raise ValueError(
+            f"`ckpt` (=last): none of the {len(there)} checkpoints in {folder} can be read; remove them to begin anew"
+        )
     return None
 
 
+def roll_back(folder: Path) -> Path | None:
+    """Make the newest good checkpoint the newest of all, with α and the learning rates lowered.
+
+    Good: intact, all numbers finite, and no update skipped just before it. Later ones are removed.
+
+    Returns:
+        The checkpoint to go on from; None if there is no good one, and then none is left.
+    """
+    found: Path | None = None
+    for path in reversed(_by_age(folder)):
+        try:
+            checkpoint = read(path)
+        except ValueError as error:
+            log.warning("%s", error)
+            path.unlink()
+            continue
+        if guard.is_good(checkpoint["state_dict"]):
+            guard.lower_once_more(checkpoint["state_dict"])
+            write(checkpoint, path)
+            found = path
+            break
+        path.unlink()
+    return found
+
+
 def _check(path: Path, identity: dict[str, Any]) -> None:
-    stored = read(path).get("regicomp")
+    checkpoint = read(path)
+    stored = checkpoint.get("regicomp")
     if not isinstance(stored, dict):
         raise ValueError(f"`ckpt` (={path}) must be a checkpoint of regicomp.train")
     for key, expected in identity.items():
@@ -116,3 +212,7 @@ def _check(path: Path, identity: dict[str, Any]) -> None:
             raise ValueError(
                 f"`ckpt` (={path}) is of another run: its {key} is {stored.get(key)}, this run's is {expected}"
             )
+    if not guard.is_finite(checkpoint.get("state_dict", {})):
+        raise ValueError(
+            f"`ckpt` (={path}) cannot be read as a state to go on from: it holds numbers that are not finite"
+        )

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from regicomp import files, phases, ranks
+from regicomp import combinations, files, phases, ranks
 
 QUALITIES = range(1, 9)
 
@@ -186,6 +186,12 @@ TRAIN_RULES = (
     _one_of("compile", True, False),
     _one_of("profile", True, False),
     _one_of("plan", True, False),
+    _whole("guard.patience", 1),
+    _one_of("guard.action", "rollback", "stop"),
+    _number("guard.lower", above=0, most=1),
+    _whole("guard.rollbacks", 0),
+    _whole("guard.alarm_rows", 1),
+    _one_of("deterministic", True, False),
     _one_of("precision", "auto", "bf16", "float32"),
     _one_of("channels_last", "auto", True, False),
     _one_of("logger.wandb", True, False),
@@ -234,6 +240,7 @@ def check_train(cfg: DictConfig) -> None:
             "`optimizer.lr` (=0) keeps the codec fixed, which needs reg.alpha=0, reg.probe=true and init_from; "
             "it must be greater than 0 otherwise"
         )
+    combinations.check(cfg, uses_source(cfg))
     if not len(cfg.testsets) and not len(cfg.data.test_dirs):
         raise ValueError(
             f"`testsets` (={list(cfg.testsets)}) and `data.test_dirs` are both empty: name at least one test set"

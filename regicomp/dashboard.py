@@ -11,6 +11,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
+from regicomp import files
+
 _SUMMARIZED = ("bpp", "bpp_estimated", "psnr_db", "ms_ssim", "ms_ssim_db", "source_bpp")
 _IMAGE_COLUMNS = ("name", "width", "height", "bytes", "bpp", "bpp_estimated", "psnr_db", "ms_ssim", "source_bpp")
 
@@ -41,7 +43,7 @@ def start(run_dir: Path, project: str, config: dict[str, Any], group: str | None
 
     identifier = run_dir / "wandb_id"
     if not identifier.exists():
-        identifier.write_text(secrets.token_hex(4))
+        files.write_bytes(identifier, secrets.token_hex(4).encode())
     run = wandb.init(
         id=identifier.read_text().strip(),
         name=run_dir.name,

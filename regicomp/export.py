@@ -15,11 +15,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from regicomp import trust
 from regicomp.files import write_bytes
 
 _SCHEMA = 1
-# A file's metadata may name classes of these modules only; anything else would let a file run code.
-_TRUSTED_MODULES = ("compressai.models", "regicomp.backbone", "regicomp.source")
+
+
+# What constructors raise when an argument is of no use to them.
+_CANNOT_BUILD = (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError, LookupError, AttributeError)
 
 
 class Spec(NamedTuple):
@@ -34,20 +37,25 @@ def spec_of(node: Mapping[str, Any]) -> Spec:
     return Spec(str(node["_target_"]), {str(k): v for k, v in node.items() if k != "_target_"})
 
 
+def _class(spec: Spec, setting: str) -> Any:
+    """What `_target_` names; importing it is all that is done."""
+    module_name, _, class_name = spec.target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"`{setting}._target_` (={spec.target}) must name a class: {error}") from error
+
+
 def build(spec: Spec, setting: str) -> nn.Module:
     """Instantiate a network.
 
     Raises:
         ValueError: no such class, or it does not take the arguments; `setting` names the group to mend.
     """
-    module_name, _, class_name = spec.target.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"`{setting}._target_` (={spec.target}) must name a class: {error}") from error
+    cls = _class(spec, setting)
     try:
         network = cls(**spec.arguments)
-    except (TypeError, ValueError, AssertionError) as error:
+    except _CANNOT_BUILD as error:
         raise ValueError(f"`{setting}` (={spec.target} with {spec.arguments}) cannot be built: {error}") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"`{setting}._target_` (={spec.target}) must name a torch.nn.Module")
@@ -113,12 +121,14 @@ class Loaded(NamedTuple):
 def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any], bytes]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; expected the {kind}.safetensors of a run")
+    trust.check_header(path)
     try:
         with safe_open(path, framework="pt") as file:  # pyright: ignore[reportUnknownArgumentType]
-            metadata = json.loads((file.metadata() or {}).get("regicomp", "{}"))
+            text = (file.metadata() or {}).get("regicomp", "{}")
         tensors = load(path.read_bytes())
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: is not a readable safetensors file ({error})") from error
+    metadata = trust.parse_metadata(path, text)
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -133,17 +143,18 @@ def _load(path: Path, kind: str) -> Loaded:
             f"{path}: is no {kind} of this version (format {metadata.get('format')!r}, schema "
             f"{metadata.get('schema')!r}); expected 'regicomp-{kind}', {_SCHEMA!r}"
         )
-    spec = Spec(**metadata["spec"])
-    if spec.target.rpartition(".")[0] not in _TRUSTED_MODULES and not spec.target.startswith(
-        tuple(f"{m}." for m in _TRUSTED_MODULES)
-    ):
-        raise ValueError(f"{path}: names the class {spec.target}, which is none of {', '.join(_TRUSTED_MODULES)}")
-    network = build(spec, "backbone" if kind == "codec" else "source")
+    setting = "backbone" if kind == "codec" else "source"
+    spec = Spec(*trust.check_spec(path, metadata.get("spec"), sum(t.numel() for t in tensors.values())))
+    cls = _class(spec, setting)
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise ValueError(f"{path}: names {spec.target}, which is no network's class")
+    trust.check_class(path, cls)
+    network = build(spec, setting)
     try:
         network.load_state_dict(tensors)
-    except RuntimeError as error:
+    except _CANNOT_BUILD as error:
         raise ValueError(f"{path}: its weights do not fit {spec.target}: {error}") from error
-    return Loaded(network.eval(), spec, metadata["run"], fingerprint)
+    return Loaded(network.eval(), spec, trust.check_run(path, metadata.get("run")), fingerprint)
 
 
 def load_codec(path: Path) -> Loaded:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _LONGEST_NAME = 160  # file systems allow 255 bytes
+_SUFFIX = ".regicomp.tmp"  # of a file that is being written
 
 
 def folder_name(overrides: str) -> str:
@@ -32,24 +33,42 @@ def folder_name(overrides: str) -> str:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call `write` on a temporary file beside `path`, flush it to the disk, and move it to `path`.
 
-    Whatever interrupts this (a full disk, a kill), `path` holds either what it held before or the new content.
+    Whatever interrupts this (a full disk, a kill, a power cut), `path` holds either what it held before or the new
+    content. `write` may also read back what it has written.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_SUFFIX)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
+        _flush_folder(path.parent)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a renamed entry of `folder` survive a power cut, where the file system can flush folders."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed while writing; nobody else may be writing there."""
+    for path in folder.glob(f".*{_SUFFIX}"):
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger
+
+from regicomp.files import write_bytes
 
 COLUMNS = (
     "step",
@@ -21,6 +25,8 @@ COLUMNS = (
     "alpha",
     "pressure",
     "capped",
+    "log_scale",
+    "skipped",
     "lr",
 )
 
@@ -37,12 +43,16 @@ class MetricsCsv(Logger):
         rows: list[dict[str, str]] = []
         if resumed_at and path.exists():
             with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row["step"].isdigit() and int(row["step"]) <= resumed_at]
-        self._file = path.open("w", newline="")
-        self._writer: csv.DictWriter[str] = csv.DictWriter(self._file, COLUMNS)
+                whole = [row for row in csv.DictReader(file) if row["step"].isdigit() and None not in row.values()]
+            rows = [row for row in whole if int(row["step"]) <= resumed_at]
+        # The rows kept are rewritten whole or not at all: a kill must not cost the log of the run so far.
+        kept = io.StringIO(newline="")
+        self._writer: csv.DictWriter[str] = csv.DictWriter(kept, COLUMNS)
         self._writer.writeheader()
-        self._writer.writerows(rows)
-        self._file.flush()
+        self._writer.writerows({column: row.get(column, "") for column in COLUMNS} for row in rows)
+        write_bytes(path, kept.getvalue().encode())
+        self._file = path.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, COLUMNS)
 
     @property
     def name(self) -> str:
@@ -61,6 +71,10 @@ class MetricsCsv(Logger):
         """Append a row."""
         self._writer.writerow({"step": step, **{k: f"{v:.9g}" for k, v in metrics.items()}})
         self._file.flush()
+
+    def save(self) -> None:
+        """Bring the rows to the disk; called before each checkpoint, which must not be ahead of them."""
+        os.fsync(self._file.fileno())
 
     def finalize(self, status: str) -> None:
         """Close the file."""

@@ -57,7 +57,6 @@ def measure(
     }
     if collective.rank() != 0:
         return Measured(written, {})
-    files.write_json(run_dir / "results.json", written)
     curves = {t.name: {a.name: anchors.cached(a, t) for a in (anchors.JPEG, anchors.WEBP)} for t in testsets}
     rivals = {
         testset: {name: anchors.psnr_at(points, entries[testset]["bpp"]) for name, points in by_name.items()}
@@ -67,5 +66,6 @@ def measure(
     first = testsets[0]
     label = f"{run['backbone']}, α = {run['alpha']:g}"
     summary.draw(run_dir / "summary.png", codec, first, entries[first.name], curves[first.name], label)
+    files.write_json(run_dir / "results.json", written)  # last: a run that has its record is finished
     print(f"record: {run_dir / 'results.json'}\npicture: {run_dir / 'summary.png'}")
     return Measured(written, curves)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from regicomp import collective
 from regicomp.export import trainable
+from regicomp.guard import Guard
 from regicomp.noise import BatchNoise, noise_seed, share
 from regicomp.objective import RateDistortion, Terms
 from regicomp.phases import Phases
@@ -75,6 +76,7 @@ class RegularizedCodec(LightningModule):
         seed: of the quantization noise.
         identity: plain values stored in checkpoints, by which a resuming run knows its own.
         channels_last: memory format of the images.
+        guard: skips and counts updates that are not finite.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class RegularizedCodec(LightningModule):
         seed: int = 0,
         identity: dict[str, Any] | None = None,
         channels_last: bool = False,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -95,6 +98,8 @@ class RegularizedCodec(LightningModule):
         self.optimization = optimization
         self.seed = seed
         self.identity = identity or {}
+        self.guard = guard or Guard()
+        self.lowering = 1.0  # of the learning rates, by the guard
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.codec.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]
         keep_entropy_in_float32(codec)
@@ -112,6 +117,7 @@ class RegularizedCodec(LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         """One codec update (and its θ updates) on this process's uint8 crops, (B, 3, crop, crop)."""
         step, parts, regularizer = self.global_step, self.optimization.accumulate, self.regularizer
+        self.guard.begin()
         self._set_rates(step)
         seen: list[tuple[Terms, Tensor | None]] = []
         for part, crops in enumerate(batch.chunk(parts)):
@@ -129,8 +135,10 @@ class RegularizedCodec(LightningModule):
                 self._backward_at_once(terms.loss + source_bpp, part)
             seen.append((terms, source_bpp))
         if regularizer is None or self.optimization.at_once:
+            self._clip(self.phi, self.theta)
             self._step_codec()
             self._step_source()
+        self.guard.end()
         self._log(step, *_mean(seen))
 
     def _forward(self, crops: Tensor, step: int, part: int) -> tuple[Terms, Tensor, Tensor]:
@@ -148,10 +156,11 @@ class RegularizedCodec(LightningModule):
     def _two_pass(self, regularizer: Regularizer, x: Tensor, x_hat: Tensor, loss: Tensor, step: int) -> Tensor:
         """The literal form of the one-pass update: φ's step at θ_t, then θ's on the same, detached x̂."""
         self._backward(loss + self._literal(regularizer, x, x_hat, step), self.phi)
-        self._step_codec()
         with self.stage("q_theta"):
-            source_bpp = regularizer.source(x, x_hat.detach())
+            source_bpp = regularizer.source(x, x_hat.detach())  # θ has not moved; φ's step does not matter to it
         self._backward(source_bpp, self.theta)
+        self._clip(self.phi, self.theta)
+        self._step_codec()
         self._step_source()
         return source_bpp
 
@@ -162,8 +171,10 @@ class RegularizedCodec(LightningModule):
             with self.stage("q_theta"):
                 source_bpp = regularizer.source(x, x_hat.detach())
             self._backward(source_bpp, self.theta)
+            self._clip(self.theta)
             self._step_source()
         self._backward(loss + self._literal(regularizer, x, x_hat, step), self.phi)
+        self._clip(self.phi)
         self._step_codec()
         return source_bpp
 
@@ -174,11 +185,13 @@ class RegularizedCodec(LightningModule):
     def _backward_at_once(self, loss: Tensor, part: int) -> None:
         """The backward pass of one part of the update's batch, through both networks."""
         parts = self.optimization.accumulate
+        self.guard.see(loss)
         with self.stage("backward"), self._unshared(part + 1 < parts):
             self.manual_backward(loss / parts if parts > 1 else loss)
 
     def _backward(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
         """A backward pass into one network alone; DDP awaits every parameter, so its gradients are averaged here."""
+        self.guard.see(loss)
         with self.stage("backward"):
             with self._unshared(True):
                 self.manual_backward(loss, inputs=parameters)
@@ -197,9 +210,17 @@ class RegularizedCodec(LightningModule):
         if self.regularizer is not None:
             self._step(self.theta, self._optimizers[1].optimizer)
 
-    def _step(self, parameters: list[nn.Parameter], optimizer: LightningOptimizer | torch.optim.Optimizer) -> None:
+    def _clip(self, *networks: list[nn.Parameter]) -> None:
+        """Clip each network's gradient; if one of them or a loss was not finite, this update's steps do nothing."""
         with self.stage("optimizers"):
-            torch.nn.utils.clip_grad_norm_(parameters, self.optimization.clip)
+            norms = [torch.nn.utils.clip_grad_norm_(p, self.optimization.clip) for p in networks if p]
+            self.guard.see(*norms)
+            self.guard.agree()
+
+    def _step(self, parameters: list[nn.Parameter], optimizer: LightningOptimizer | torch.optim.Optimizer) -> None:
+        del parameters
+        with self.stage("optimizers"):
+            self.guard.govern(optimizer)
             optimizer.step()
             optimizer.zero_grad()
 
@@ -214,7 +235,13 @@ class RegularizedCodec(LightningModule):
         """Learning rates are functions of the step, as the noise is, so nothing else need be stored."""
         for optimizer, lr in zip(self._optimizers, self.optimization.rates(step), strict=False):
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * self.lowering
+
+    def on_train_start(self) -> None:
+        """After a checkpoint is restored: α and the learning rates as the guard has lowered them."""
+        self.lowering = self.guard.lowering()
+        if self.regularizer is not None:
+            self.regularizer.lowering = self.lowering
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for φ and, where there is a q_θ, Adam for θ."""
@@ -224,11 +251,7 @@ class RegularizedCodec(LightningModule):
         return [phi, torch.optim.Adam(self.theta, self.optimization.source_lr, fused=True)]
 
     def _log(self, step: int, terms: Terms, source_bpp: Tensor | None) -> None:
-        """Read the step's values back and hand them on, every `log_every` updates only: reading waits for the device.
-
-        Raises:
-            ValueError: the loss is no longer a finite number.
-        """
+        """Read the step's values back and hand them on, every `log_every` updates: reading waits for the device."""
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if (step + 1) % every:
             return
@@ -236,16 +259,13 @@ class RegularizedCodec(LightningModule):
         read = (collective.total(own) / collective.world()).tolist()  # the batch of all processes
         values = dict(zip(terms._fields, read, strict=False))
         values["psnr_db"] = -10 * math.log10(max(values["mse_255"], 1e-10) / 255**2)
-        values["lr"] = self.optimization.rates(step)[0]
+        values["lr"] = self.optimization.rates(step)[0] * self.lowering
+        values["skipped"] = self.guard.read().skipped
         if self.regularizer is not None and source_bpp is not None:
             values["source_bpp"] = read[-1]
-            values["alpha"] = self.regularizer.schedule.at(step)
+            values["alpha"] = self.regularizer.alpha_at(step)
             values["pressure"], values["capped"] = self.regularizer.read_pressure()
-        if not all(math.isfinite(v) for v in values.values()):
-            raise ValueError(
-                f"training diverged: after {step + 1} updates the values are {values}; lower `reg.alpha` or "
-                "`optimizer.lr`, or lengthen `reg.warmup_steps`"
-            )
+            values["log_scale"] = float(getattr(self.regularizer.source, "log_scale", 0.0))
         self.shown = values
         if self.global_rank == 0:
             for logger in self.loggers:

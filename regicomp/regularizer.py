@@ -105,8 +105,13 @@ class Regularizer(nn.Module):
         self.objective = objective
         self.schedule = schedule
         self.max_pressure = max_pressure
+        self.lowering = 1.0  # what a numerical guard multiplies α with
         self.register_buffer("capped", torch.zeros(()))  # updates in which the bound acted, so far
         self.register_buffer("rho", torch.zeros(()))  # ρ of the latest update; 0 where α was 0
+
+    def alpha_at(self, step: int) -> float:
+        """α in force at codec update `step`."""
+        return self.lowering * self.schedule.at(step)
 
     def read_pressure(self) -> tuple[float, int]:
         """ρ of the latest update and the number of updates so far in which the bound acted. Waits for the device."""
@@ -124,7 +129,7 @@ class Regularizer(nn.Module):
             x, x_hat: source and reconstruction, (B, 3, H, W), in [0, 1].
             step: codec update, from 0.
         """
-        alpha = self.schedule.at(step)
+        alpha = self.alpha_at(step)
         if alpha == 0:
             self.rho.zero_()
             return self.source(x, x_hat.detach())
@@ -136,7 +141,7 @@ class Regularizer(nn.Module):
 
         The bound on the pressure needs ∂H/∂x̂, which is taken first; then α carries the factor.
         """
-        alpha = self.schedule.at(step)
+        alpha = self.alpha_at(step)
         if alpha == 0:
             self.rho.zero_()
             return torch.zeros((), device=x.device)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp import config, files, ranks, strategy, sweep
+from regicomp import combinations, config, files, interrupts, locking, ranks, strategy, sweep
 
 if TYPE_CHECKING:
     from regicomp.export import Spec
+    from regicomp.guard import Counts
     from regicomp.module import RegularizedCodec
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ config.register_resolvers()
 
 
 def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
-    """Train, export, measure, and write the record of one run.
+    """Train, export, measure, and write the record of one run; no other may use `run_dir` meanwhile.
 
     Args:
         cfg: a composed and checked configuration (conf/train.yaml).
@@ -31,9 +32,10 @@ def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         The record (results.json).
 
     Raises:
-        ValueError: a setting, a folder, an image or a checkpoint is not as expected.
+        ValueError: a setting, a folder, an image or a checkpoint is not as expected, or `run_dir` is in use.
+        SystemExit: a signal asked the process to leave (interrupts.REQUEUE).
     """
-    with ranks.others(cfg, run_dir, strategy.devices(cfg)):
+    with locking.sole_user(run_dir), ranks.others(cfg, run_dir, strategy.devices(cfg)):
         return _train(cfg, run_dir)
 
 
@@ -42,12 +44,20 @@ def take_part(cfg: DictConfig, run_dir: Path) -> None:
     config.register_resolvers()
     config.quiet_libraries()
     logging.getLogger("regicomp").setLevel(logging.ERROR)  # the first process tells
-    _train(cfg, run_dir)
+    try:
+        with interrupts.requeued():
+            _train(cfg, run_dir)
+    except SystemExit as left:
+        if left.code != interrupts.REQUEUE:  # which the first process tells
+            raise
 
 
 def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
+    from regicomp.data import testsets  # imports no torch: a missing folder is told at once
+
+    combinations.check_folders(cfg)
+    found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
     from regicomp import checkpointing, collective, dashboard, evaluation, export, measuring, record
-    from regicomp.data import testsets
 
     finished = run_dir / "results.json"
     if finished.exists() and cfg.ckpt == "last":
@@ -58,7 +68,6 @@ def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
                 record.print_table(known)
             return known
         raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
-    found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
     module, spec, source_spec = build_networks(cfg)
     ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
     if cfg.plan:
@@ -68,8 +77,10 @@ def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
             return plan.make(cfg, run_dir, module)
         finally:
             collective.leave()
+    if ranks.rank() == 0:
+        files.write_bytes(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
     try:
-        seconds = _fit(cfg, run_dir, module, ckpt)
+        module, seconds = _fit_or_go_back(cfg, run_dir, module, ckpt)
         about = _about(cfg, module)
         if ranks.rank() == 0:
             export.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
@@ -88,11 +99,33 @@ def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     return measured.record
 
 
+def _fit_or_go_back(
+    cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None
+) -> tuple[RegularizedCodec, float]:
+    """Train to the last step, from an earlier checkpoint again whenever the guard says so; seconds spent."""
+    from regicomp import checkpointing, collective, dashboard
+
+    seconds = 0.0
+    while True:
+        with interrupts.while_training():
+            spent, tripped = _fit(cfg, run_dir, module, ckpt)
+        seconds += spent
+        if tripped is None:
+            return module, seconds
+        dashboard.finish()
+        first = collective.rank() == 0
+        ckpt = collective.gather(checkpointing.roll_back(run_dir / "checkpoints") if first else None)[0]
+        module, _, _ = build_networks(cfg)
+        if ckpt is None:
+            module.guard.lowered.fill_(tripped.lowered + 1)
+        log.warning("going back to %s, with α and the learning rates lowered", ckpt or "the start")
+
+
 def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     """The module with freshly initialized networks; a run and its anchor get the same codec."""
     import torch
 
-    from regicomp import export, precision
+    from regicomp import export, guard, precision
     from regicomp.module import Optimization, RegularizedCodec
     from regicomp.objective import RateDistortion
     from regicomp.regularizer import AlphaSchedule, Regularizer
@@ -124,15 +157,24 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     computing = precision.resolve(cfg.precision, cfg.channels_last, codec, strategy.device_type(cfg))
     identity = {"backbone": spec.target, **{f"backbone.{k}": v for k, v in spec.arguments.items()}}
     identity |= {"configuration": config.config_hash(cfg)}
-    module = RegularizedCodec(codec, objective, regularizer, optimization, cfg.seed, identity, computing.channels_last)
+    module = RegularizedCodec(
+        codec,
+        objective,
+        regularizer,
+        optimization,
+        cfg.seed,
+        identity,
+        computing.channels_last,
+        guard.Guard(guard.Settings(**plain["guard"])),
+    )
     return module, spec, source_spec
 
 
-def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None) -> float:
-    """Train to the last step; seconds spent in this process."""
+def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None) -> tuple[float, Counts | None]:
+    """Train to the last step; seconds spent in this process, and the guard's counts if the run must go back."""
     from lightning.pytorch import Trainer
 
-    from regicomp import checkpointing, dashboard, loggers, precision, profiling
+    from regicomp import alarms, checkpointing, dashboard, guard, loggers, precision, profiling
     from regicomp.data.datamodule import CropData
 
     resumed_at = 0
@@ -141,7 +183,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         resumed_at = int(checkpoint["global_step"])
         if resumed_at >= cfg.trainer.max_steps:  # killed after training and before the record
             module.load_state_dict(checkpoint["state_dict"])
-            return 0.0
+            return 0.0, None
     computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, strategy.device_type(cfg))
     if cfg.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
@@ -155,6 +197,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         log.info("going on from %s, update %d of %d", ckpt, resumed_at, cfg.trainer.max_steps)
     processes = strategy.trainer_settings(cfg)
     processes["plugins"].append(checkpointing.AtomicCheckpointIO())
+    watch = guard.Watch(alarms.Alarms(cfg.guard.alarm_rows))
     trainer = Trainer(
         **processes,
         precision=computing.lightning,
@@ -163,6 +206,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         log_every_n_steps=cfg.trainer.log_every,
         logger=written,
         callbacks=[
+            watch,
             checkpointing.Checkpoints(run_dir / "checkpoints", cfg.trainer.checkpoint_every),
             loggers.RateBar(refresh_rate=cfg.trainer.log_every),
             *([profiling.Profile(run_dir)] if cfg.profile else []),
@@ -170,11 +214,12 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        deterministic=cfg.deterministic,
         default_root_dir=run_dir,
     )
     started = time.perf_counter()
     trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, watch.tripped
 
 
 def _timing(seconds: float) -> dict[str, float]:
@@ -205,6 +250,8 @@ def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
         "batch_size": cfg.data.batch_size,
         "parameters": sum(p.numel() for p in module.codec.parameters()),
         "source_parameters": sum(p.numel() for p in module.theta),
+        "skipped_updates": module.guard.read().skipped,
+        "rollbacks": module.guard.read().lowered,
         "config_hash": config.config_hash(cfg),
         "versions": record.versions(),
     }
@@ -213,12 +260,13 @@ def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
 @hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="train")
 def main(cfg: DictConfig) -> None:
     """Entry point."""
-    if config.in_sweep():
-        with sweep.kept_apart(config.run_dir()):
-            _checked(sweep.resuming(cfg))
-    else:
-        with files.told_in_one_line():
-            _checked(cfg)
+    with interrupts.requeued():
+        if config.in_sweep():
+            with sweep.kept_apart(config.run_dir()):
+                _checked(sweep.resuming(cfg))
+        else:
+            with files.told_in_one_line():
+                _checked(cfg)
 
 
 def _checked(cfg: DictConfig) -> None:

@@ -66,6 +66,8 @@ class SourceModel(nn.Module, ABC):
         ValueError: an argument is out of range.
     """
 
+    log_scale: Tensor
+
     def __init__(
         self,
         patch: int = 8,
@@ -85,6 +87,8 @@ class SourceModel(nn.Module, ABC):
         self.density = density
         self.initial_log_scale = math.log(initial_scale)
         self.samples = channels * patch * patch
+        # Mean log-scale of the latest training batch as a part of its bound, in [-1, 1]; alarms read it.
+        self.register_buffer("log_scale", torch.zeros(()), persistent=False)
         self.features = nn.Sequential(
             nn.Conv2d(self.samples, width, 3, padding=1),
             nn.GELU(),
@@ -114,7 +118,10 @@ class SourceModel(nn.Module, ABC):
         residual = (s - level) / _OFFSET_UNIT
         raw = self.raw_parameters(self.features(x_hat_patches - 0.5), residual).float()
         offset, log_scale = raw.chunk(2, dim=1)
-        log_scale = _LOG_SCALE_RANGE * torch.tanh(log_scale / _LOG_SCALE_RANGE)
+        part = torch.tanh(log_scale / _LOG_SCALE_RANGE)
+        if self.training:
+            self.log_scale.copy_(part.detach().mean())
+        log_scale = _LOG_SCALE_RANGE * part
         return Parameters(level + _OFFSET_UNIT * offset, torch.exp(self.initial_log_scale + log_scale))
 
     def bits(self, x: Tensor, x_hat: Tensor) -> Tensor:

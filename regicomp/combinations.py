@@ -1,0 +1,129 @@
+"""Settings that are right alone and wrong together: backbone and its widths, source and patch, precision and device.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from regicomp import targets
+
+_MLICPP = "regicomp.backbone.mlicpp.MLICPlusPlus"
+_ELIC = "compressai.models.Elic2022Official"
+_MLICPP_SOURCE = "regicomp.source.mlicpp.MlicppSource"
+# Their strided 1×1 convolutions crash in float32 channels_last on a CPU (precision.py).
+_STRIDED_1X1 = (_MLICPP, "regicomp.backbone.autoregressive.Attention", "compressai.models.Cheng2020Attention")
+_LARGEST_WIDTH = 8192
+
+
+def check(cfg: DictConfig, uses_source: bool) -> None:
+    """Refuse combinations that could not be built or would crash.
+
+    Args:
+        cfg: conf/train.yaml, whose settings are right one by one.
+        uses_source: whether a source entropy model is built.
+
+    Raises:
+        ValueError: naming the setting, its value and what was expected.
+    """
+    _named_class(cfg, "backbone")
+    if uses_source:
+        _named_class(cfg, "source")
+    structure = {_MLICPP: _mlicpp, _ELIC: _elic}.get(cfg.backbone._target_)
+    if structure is not None:
+        structure(cfg)
+    if uses_source and cfg.source._target_ == _MLICPP_SOURCE:
+        _mlicpp_source(cfg)
+    _computing(cfg)
+    if cfg.init_from is not None and not Path(cfg.init_from).is_file():
+        raise ValueError(f"`init_from` (={cfg.init_from}) must be a safetensors file; there is no such file")
+    if cfg.ckpt not in (None, "last") and not Path(cfg.ckpt).is_file():
+        raise ValueError(f"`ckpt` (={cfg.ckpt}) must be `last` or the path of a checkpoint; there is no such file")
+
+
+def check_folders(cfg: DictConfig) -> None:
+    """Refuse training folders that are not there, before anything slow is imported.
+
+    Raises:
+        ValueError: naming the folder.
+    """
+    given = cfg.data.train_dir
+    for folder in [given] if isinstance(given, str) else given or []:
+        if not Path(folder).is_dir():
+            raise ValueError(f"`data.train_dir` (={given}) must name folders; {folder} does not exist or is no folder")
+
+
+def _named_class(cfg: DictConfig, group: str) -> None:
+    target = cfg[group]._target_
+    found = targets.find(target)
+    if found is None:
+        raise ValueError(
+            f"`{group}._target_` (={target}) must name a class, as module.Class; {group}=… picks one of conf/{group}/"
+        )
+    if found.arguments is not None:
+        for key in cfg[group]:
+            if key != "_target_" and key not in found.arguments:
+                raise ValueError(
+                    f"`{group}.{key}` (={cfg[group][key]}) must be an argument of {target}: "
+                    f"{', '.join(sorted(found.arguments))}"
+                )
+    for key in ("N", "M", "width", "patch"):
+        value = cfg[group].get(key) if key in cfg[group] else None
+        if isinstance(value, int) and value > _LARGEST_WIDTH:
+            raise ValueError(f"`{group}.{key}` (={value}) must be at most {_LARGEST_WIDTH}")
+
+
+def _whole(cfg: DictConfig, setting: str) -> int:
+    """A whole number of at least 1 that only some options of a group have."""
+    value = OmegaConf.select(cfg, setting)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{setting}` (={value}) must be a whole number of at least 1")
+    return value
+
+
+def _divides(part: str, by: int, whole: str, of: int) -> None:
+    if of % by:
+        raise ValueError(f"`{part}` (={by}) must divide {whole} (={of})")
+
+
+def _mlicpp(cfg: DictConfig) -> None:
+    slices, heads = _whole(cfg, "backbone.slices"), _whole(cfg, "backbone.heads")
+    _divides("backbone.slices", slices, "`backbone.M`", cfg.backbone.M)
+    _divides("backbone.heads", heads, "the channels of a slice, backbone.M / backbone.slices", cfg.backbone.M // slices)
+
+
+def _elic(cfg: DictConfig) -> None:
+    groups: Any = cfg.backbone.groups
+    plain = list(groups) if isinstance(groups, ListConfig) else groups
+    right: Callable[[Any], bool] = lambda g: isinstance(g, int) and not isinstance(g, bool) and g >= 1  # noqa: E731
+    if not isinstance(plain, list) or not plain or not all(right(g) for g in plain):
+        raise ValueError(f"`backbone.groups` (={plain}) must be a list of whole numbers of at least 1")
+    if sum(plain) != cfg.backbone.M:
+        raise ValueError(
+            f"`backbone.groups` (={plain}) must sum to `backbone.M` (={cfg.backbone.M}); they sum to {sum(plain)}"
+        )
+
+
+def _mlicpp_source(cfg: DictConfig) -> None:
+    slices, heads = _whole(cfg, "source.slices"), _whole(cfg, "source.heads")
+    samples = 3 * cfg.source.patch**2
+    _divides("source.slices", slices, "the samples of a patch, 3·source.patch²", samples)
+    _divides("source.heads", heads, "the samples of a slice, 3·source.patch² / source.slices", samples // slices)
+
+
+def _computing(cfg: DictConfig) -> None:
+    if (
+        cfg.channels_last is True
+        and cfg.precision == "float32"
+        and cfg.strategy.accelerator == "cpu"
+        and cfg.backbone._target_ in _STRIDED_1X1
+    ):
+        raise ValueError(
+            "`channels_last` (=True) must be false or auto for this backbone in float32 on a CPU: "
+            "its strided 1x1 convolutions crash there"
+        )

@@ -1,0 +1,86 @@
+"""Faults injected into a run from within its process; each is called before training starts."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regicomp import summary
+from regicomp.module import RegularizedCodec
+
+
+def _at(steps: range, disturb: Callable[[RegularizedCodec], None]) -> None:
+    """Call `disturb(module)` before the gradients of these updates are clipped; from the first lowering on, no more."""
+    clip = RegularizedCodec._clip
+
+    def disturbed(self: RegularizedCodec, *networks: list[torch.nn.Parameter]) -> None:
+        if self.global_step in steps and self.lowering == 1.0:
+            disturb(self)
+        clip(self, *networks)
+
+    RegularizedCodec._clip = disturbed
+
+
+def _spoil(parameters: list[torch.nn.Parameter], value: float) -> None:
+    gradient = parameters[len(parameters) // 2].grad
+    assert gradient is not None
+    gradient.view(-1)[0] = value
+
+
+def nan_in_phi() -> None:
+    """Two updates whose gradient of φ holds a NaN."""
+    _at(range(6, 8), lambda module: _spoil(module.phi, float("nan")))
+
+
+def inf_in_theta() -> None:
+    """Two updates whose gradient of θ holds an infinity."""
+    _at(range(6, 8), lambda module: _spoil(module.theta, float("inf")))
+
+
+def nan_in_loss() -> None:
+    """Two updates whose loss is NaN."""
+    forward = RegularizedCodec._forward
+
+    def disturbed(self: RegularizedCodec, crops: torch.Tensor, step: int, part: int) -> Any:
+        terms, x, x_hat = forward(self, crops, step, part)
+        return (terms._replace(loss=terms.loss * float("nan")) if step in (6, 7) else terms), x, x_hat
+
+    RegularizedCodec._forward = disturbed
+
+
+def nan_for_long() -> None:
+    """Every gradient of φ from update 9 on holds a NaN, until α and the learning rates are lowered."""
+    _at(range(9, 10**6), lambda module: _spoil(module.phi, float("nan")))
+
+
+def nan_from_the_start() -> None:
+    """The same from the first update on: there is no good checkpoint to go back to."""
+    _at(range(10**6), lambda module: _spoil(module.phi, float("nan")))
+
+
+def disk_full_at_record() -> None:
+    """The last free byte is taken when the picture is drawn: the record comes next."""
+
+    def fill(path: Path, *rest: Any) -> None:
+        with (path.parent.parent / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    summary.draw = fill
+
+
+def clock_backwards() -> None:
+    """The wall clock runs backwards, an hour at each look."""
+    now = [time.time()]
+
+    def backwards(*args: Any) -> float:
+        now[0] -= 3600
+        return now[0]
+
+    time.time = backwards
+    time.time_ns = lambda: int(backwards() * 1e9)

@@ -1,0 +1,141 @@
+"""Random configurations drawn from the groups: each trains two updates and evaluates, or is refused in a line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig
+
+from regicomp import config, files, summary, train
+
+Composed = Callable[..., DictConfig]
+
+
+def _mostly(right: list[str], wrong: list[str]) -> st.SearchStrategy[str]:
+    """An override that is right four times out of five, so that many configurations are right as a whole."""
+    return st.integers(0, 19).flatmap(lambda n: st.sampled_from(wrong if n == 0 and wrong else right))
+
+
+# Libraries' warnings about odd settings are not what is tested here.
+pytestmark = pytest.mark.filterwarnings("default")
+
+OVERRIDES = st.tuples(
+    st.sampled_from(
+        [
+            *(f"backbone={b}" for b in ("hyperprior", "autoregressive", "attention", "elic", "mlicpp")),
+            "backbone._target_=compressai.models.MeanScaleHyperprior",
+        ]
+    ),
+    _mostly(["", "", "backbone.N=16"], ["backbone.N=0", "backbone.N=7", "backbone.N=x"]),
+    _mostly(["", "", "", "++backbone.M=48"], ["++backbone.M=50", "++backbone.M=-3", "++backbone.M=1.5"]),
+    st.sampled_from(["", "", *(f"source={s}" for s in ("hyperprior", "autoregressive", "elic", "mlicpp"))]),
+    _mostly(["", "source.patch=8", "source.patch=4", "source.patch=16"], ["source.patch=7", "source.patch=0"]),
+    _mostly(["", "source.density=logistic"], ["source.density=cauchy"]),
+    _mostly(["reg.alpha=0", "reg.alpha=0.1", "reg.alpha=1"], ["reg.alpha=-1", "reg.alpha=.nan", "reg.alpha=x"]),
+    _mostly(["", "reg.order=source_first reg.source_steps=2", "reg.form=two_pass"], ["reg.source_steps=2"]),
+    _mostly(["reg.warmup_steps=0", "reg.warmup_steps=1"], ["reg.warmup_steps=2", "reg.warmup_steps=-1"]),
+    _mostly(["", "reg.probe=true", "reg.max_pressure=0.01"], ["reg.max_pressure=0", "reg.probe=2"]),
+    _mostly(["", "", "objective=ms_ssim data.crop=192", "objective.lmbda=0.01"], ["objective=ms_ssim"]),
+    _mostly(["", "data.batch_size=1", "data.cache=false"], ["data.crop=100", "data.crop=0", "data.batch_size=0"]),
+    _mostly(["", "precision=bf16", "precision=auto"], ["precision=fp8"]),
+    _mostly(["", "channels_last=true", "channels_last=false"], ["channels_last=3"]),
+    _mostly(["strategy=cpu", "strategy=auto"], ["strategy=gpu", "strategy=cray"]),
+    _mostly(["", "optimizer.schedule=constant", "deterministic=true"], ["optimizer.lr=-1", "optimizer.lerning=1"]),
+    _mostly(["", "guard.action=stop", "quality=6"], ["quality=0", "guard.patience=x"]),
+).map(lambda drawn: [word for override in drawn for word in override.split()])
+
+
+def outcome(composed: Composed, images: Path, overrides: list[str]) -> str:
+    """Train two updates and evaluate; "trained", or what kind of refusal came.
+
+    Raises:
+        Exception: anything but a refusal that names what is wrong.
+    """
+    from hydra.errors import HydraException
+
+    # data first: a drawn override of the same key must win
+    common = ["data=folder", f"data.train_dir={images}", f"data.test_dirs=[{images}]", "trainer.max_steps=2"]
+    folder = Path(tempfile.mkdtemp())
+    try:
+        cfg = composed("data.crop=64", *common, *overrides)
+        config.check_train(cfg)
+        found = train.train(cfg, folder / "run")
+    except HydraException:  # an unknown group, option or key
+        return "refused"
+    except ValueError as error:
+        if "`" not in str(error):  # names no setting
+            raise
+        return "refused"
+    finally:
+        shutil.rmtree(folder)
+    assert all(entry["bpp"] > 0 for entry in found["testsets"].values())
+    return "trained"
+
+
+def _images(folder: Path) -> Path:
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 192, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "noise.png")
+    return folder
+
+
+def _search(composed: Composed, images: Path, examples: int) -> Counter[str]:
+    seen: Counter[str] = Counter()
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(OVERRIDES)
+    def search(overrides: list[str]) -> None:
+        try:
+            seen[outcome(composed, images, overrides)] += 1
+        except Exception as error:
+            error.add_note(f"overrides: {' '.join(overrides)}")
+            raise
+
+    search()
+    return seen
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder with one image; the classical curves and the picture, which take longest, are left out."""
+    from regicomp import anchors
+
+    def nothing(path: Path, *rest: Any) -> None:
+        files.write_bytes(path, b"")
+
+    monkeypatch.setattr(summary, "draw", nothing)
+    monkeypatch.setattr(anchors, "ANCHORS", ())
+    return _images(tmp_path / "images")
+
+
+def test_a_few_configurations(composed: Composed, quick: Path) -> None:
+    seen = _search(composed, quick, 6)
+    assert seen.total() == 6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(6 * 3600)
+def test_many_configurations(composed: Composed, quick: Path) -> None:
+    """1,000 by default; REGICOMP_EXAMPLES sets another number."""
+    seen = _search(composed, quick, int(os.environ.get("REGICOMP_EXAMPLES", "1000")))
+    print(dict(seen))
+    assert min(seen["trained"], seen["refused"]) > seen.total() / 10
