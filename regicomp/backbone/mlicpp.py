@@ -51,6 +51,11 @@ def _laid_out(grid: Tensor) -> Tensor:
     return grid if torch.is_grad_enabled() else grid.contiguous(memory_format=torch.channels_last)
 
 
+def _back(grid: Tensor) -> Tensor:
+    """After `_laid_out` and a transform: the usual memory format again."""
+    return grid if torch.is_grad_enabled() else grid.contiguous()
+
+
 class MLICPlusPlus(CompressionModel):
     """Transforms, hyperprior, and a latent coded slice by slice, each slice's anchors before its others.
 
@@ -111,12 +116,12 @@ class MLICPlusPlus(CompressionModel):
         """y (B, M, H/16, W/16) and z (B, N, H/64, W/64) of an image, float32."""
         if x.shape[-2] % STRIDE or x.shape[-1] % STRIDE:
             raise ValueError(f"`x` (={tuple(x.shape)}) must have a height and a width that {STRIDE} divides")
-        y = self.g_a(_laid_out(x)).float().contiguous()
+        y = _back(self.g_a(_laid_out(x)).float())
         return y, self.h_a(y).float()
 
     def _synthesize(self, y_hat: Tensor) -> Tensor:
         """g_s, (B, M, h, w) -> (B, 3, H, W)."""
-        return self.g_s(_laid_out(y_hat)).contiguous()
+        return _back(self.g_s(_laid_out(y_hat)))
 
     def _medians(self) -> Tensor:
         """Of z, which ẑ is rounded around, (1, N, 1, 1)."""
