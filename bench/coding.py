@@ -243,7 +243,8 @@ def main() -> None:
         table.add_row(*_row(backbone, results[backbone]))
     written: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if results:
-        written |= {"machine": machine, "images": [p.name for p in paths], "backbones": results}
+        written |= {"machine": machine, "images": [p.name for p in paths]}
+        written["backbones"] = {**written.get("backbones", {}), **results}  # those of an earlier run stay
         console.print(table)
     if arguments.codec is not None:
         written["bf16"] = {"images": [p.name for p in paths], **bf16_shift(arguments.codec, paths)}

@@ -10,6 +10,7 @@ h = H/16, w = W/16 grid of y.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from regicomp.backbone.context import checkerboard, gather, scatter
 from regicomp.backbone.layers import quicken
 from regicomp.backbone.slices import Coded, Gaussians, Slice
 from regicomp.backbone.transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
-from regicomp.backbone.walk import STRIDE, one_image_of, steps
+from regicomp.backbone.walk import STRIDE, one_image_of, one_thread, steps
 
 # Decoded values of slice i, (B, c, h, w), float32, right at the given positions and anything elsewhere.
 Quantize = Callable[[int, Tensor, Gaussians], Tensor]
@@ -138,6 +139,10 @@ class MLICPlusPlus(CompressionModel):
         Returns:
             The whole latent, (B, M, h, w).
         """
+        with nullcontext() if torch.is_grad_enabled() else one_thread():
+            return self._code_slices(z_hat, quantize)
+
+    def _code_slices(self, z_hat: Tensor, quantize: Quantize) -> Coded:
         hyper = self.h_s(z_hat.contiguous()).float()
         board = checkerboard(*hyper.shape[2:], device=hyper.device)
         coded: list[Coded] = []
