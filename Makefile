@@ -11,7 +11,7 @@ EXAMPLES ?= 1000
 MINUTES ?= 120
 
 .PHONY: help setup train test test-slow test-browser test-faults test-configurations soak audit lint format bench \
-	bench-table first-light identities fuzz clean
+	bench-table bench-coding first-light identities fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -64,6 +64,9 @@ bench: setup ## time training steps, plain and regularized, in pairs against Com
 
 bench-table: setup ## the five backbones against CompressAI's loop: time, memory, FLOPs, data loading (hours)
 	$(BIN)/python -m bench.table --parts steps memory data scaling
+
+bench-coding: setup ## time encoding and decoding at full size against CompressAI (needs $$REGICOMP_DATA/kodak)
+	$(BIN)/python -m bench.coding
 
 first-light: setup ## the two runs of experiments/first_light (needs $$REGICOMP_DATA, 80 minutes on 2 cores)
 	$(BIN)/python -m regicomp.train experiment=first_light reg.alpha=0 hydra.run.dir=outputs/first_light/alpha0 ckpt=last

@@ -32,7 +32,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from bench.train_step import _machine  # noqa: E402
+from bench.train_step import this_machine  # noqa: E402
 from regicomp import export, precision  # noqa: E402
 from regicomp.data import images  # noqa: E402
 from regicomp.evaluation import Codec, psnr_of, to_pixels, to_tensor  # noqa: E402
@@ -88,12 +88,13 @@ def enliven(codec: Any, backbone: str, x: Tensor) -> None:
     last = [m for m in codec.g_a if isinstance(m, nn.Conv2d)][-1]
     M = last.out_channels
     wanted = 1.5 * (0.02 / 1.5) ** (torch.arange(M) / (M - 1))
+    assert last.bias is not None
+    until = codec.g_a[: list(codec.g_a).index(last) + 1]
     for _ in range(4):  # ELIC and the attention backbone have a block behind it that is not linear
-        y = codec.g_a(x)[0].flatten(1)
-        factor = wanted / y.std(1)
+        last.bias.sub_(until(x)[0].mean((1, 2)))
+        factor = (wanted / codec.g_a(x)[0].flatten(1).std(1)).clamp(0.1, 10)
         last.weight.mul_(factor[:, None, None, None])
-        assert last.bias is not None
-        last.bias.sub_(y.mean(1) if last is codec.g_a[-1] else 0).mul_(factor)
+        last.bias.mul_(factor)
 
     def predict(layer: nn.Conv2d, channels: slice) -> None:
         layer.weight.mul_(0.1)
@@ -224,7 +225,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config.register_resolvers()
     torch.set_num_threads(arguments.threads)
-    machine = {**_machine(), "threads": arguments.threads, "precision": arguments.precision}
+    machine = {**this_machine(), "threads": arguments.threads, "precision": arguments.precision}
     paths = _kodak(arguments.images)
     console = Console(width=150)
     console.print(", ".join(f"{key}: {value}" for key, value in machine.items()))
@@ -242,7 +243,8 @@ def main() -> None:
         table.add_row(*_row(backbone, results[backbone]))
     written: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if results:
-        written |= {"machine": machine, "images": [p.name for p in paths], "backbones": results}
+        written |= {"machine": machine, "images": [p.name for p in paths]}
+        written["backbones"] = {**written.get("backbones", {}), **results}  # those of an earlier run stay
         console.print(table)
     if arguments.codec is not None:
         written["bf16"] = {"images": [p.name for p in paths], **bf16_shift(arguments.codec, paths)}

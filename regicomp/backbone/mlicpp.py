@@ -10,6 +10,7 @@ h = H/16, w = W/16 grid of y.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from regicomp.backbone.context import checkerboard, gather, scatter
 from regicomp.backbone.layers import quicken
 from regicomp.backbone.slices import Coded, Gaussians, Slice
 from regicomp.backbone.transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
-from regicomp.backbone.walk import STRIDE, one_image_of, steps
+from regicomp.backbone.walk import STRIDE, one_image_of, one_thread, steps
 
 # Decoded values of slice i, (B, c, h, w), float32, right at the given positions and anything elsewhere.
 Quantize = Callable[[int, Tensor, Gaussians], Tensor]
@@ -49,6 +50,11 @@ def round_around(values: Tensor, centre: Tensor) -> Tensor:
 def _laid_out(grid: Tensor) -> Tensor:
     """In the memory format that is faster; while training in the one given, for the run has chosen it."""
     return grid if torch.is_grad_enabled() else grid.contiguous(memory_format=torch.channels_last)
+
+
+def _back(grid: Tensor) -> Tensor:
+    """After `_laid_out` and a transform: the usual memory format again."""
+    return grid if torch.is_grad_enabled() else grid.contiguous()
 
 
 class MLICPlusPlus(CompressionModel):
@@ -111,12 +117,12 @@ class MLICPlusPlus(CompressionModel):
         """y (B, M, H/16, W/16) and z (B, N, H/64, W/64) of an image, float32."""
         if x.shape[-2] % STRIDE or x.shape[-1] % STRIDE:
             raise ValueError(f"`x` (={tuple(x.shape)}) must have a height and a width that {STRIDE} divides")
-        y = self.g_a(_laid_out(x)).float().contiguous()
+        y = _back(self.g_a(_laid_out(x)).float())
         return y, self.h_a(y).float()
 
     def _synthesize(self, y_hat: Tensor) -> Tensor:
         """g_s, (B, M, h, w) -> (B, 3, H, W)."""
-        return self.g_s(_laid_out(y_hat)).contiguous()
+        return _back(self.g_s(_laid_out(y_hat)))
 
     def _medians(self) -> Tensor:
         """Of z, which ẑ is rounded around, (1, N, 1, 1)."""
@@ -133,6 +139,10 @@ class MLICPlusPlus(CompressionModel):
         Returns:
             The whole latent, (B, M, h, w).
         """
+        with nullcontext() if torch.is_grad_enabled() else one_thread():
+            return self._code_slices(z_hat, quantize)
+
+    def _code_slices(self, z_hat: Tensor, quantize: Quantize) -> Coded:
         hyper = self.h_s(z_hat.contiguous()).float()
         board = checkerboard(*hyper.shape[2:], device=hyper.device)
         coded: list[Coded] = []

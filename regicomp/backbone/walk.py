@@ -11,7 +11,8 @@ Legend: B batch, H W pixels, M channels of y, h w its grid, L = h·w positions i
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -45,6 +46,20 @@ class Walked(NamedTuple):
 
     y_hat: Tensor  # (1, M, h, w)
     stops: list[Stop]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it, one thread computes: how sums are split among threads shows in the last bits of some layers.
+
+    An entropy model computed so is the same on one machine however many threads encoder and decoder have.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def steps(values: Tensor, centre: Tensor) -> Tensor:
@@ -211,7 +226,8 @@ class WalkedCodec(CompressionModel):
             stops.append(stop)
             return steps(given[stop.positions, stop.channels], stop.means) + stop.means
 
-        return Walked(self.walk(z_hat, quantize), stops)
+        with one_thread():
+            return Walked(self.walk(z_hat, quantize), stops)
 
     def _medians(self) -> Tensor:
         return self.bottleneck.quantiles[:, 0, 1].detach().reshape(1, -1, 1, 1)
@@ -268,7 +284,7 @@ class WalkedCodec(CompressionModel):
         def quantize(stop: Stop) -> Tensor:
             return decoder.take(stop.model, streams.scale_indexes(stop.model, stop.scales)) + stop.means
 
-        with torch.autocast(z_hat.device.type, enabled=False):
+        with torch.autocast(z_hat.device.type, enabled=False), one_thread():
             y_hat = self.walk(z_hat, quantize)
         return {"x_hat": self._synthesize(y_hat).clamp(0, 1), "y_hat": y_hat}
 
