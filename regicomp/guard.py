@@ -43,8 +43,8 @@ class Counts(NamedTuple):
 class Guard(nn.Module):
     """Verdict and counts of one run.
 
-    Call `begin` before an update, `see` with its losses and gradient norms, `agree` and then `govern` on every optimizer
-    before its step, and `end` after the last.
+    Call `begin` before an update, `see` with its losses and gradient norms, `agree` and then `govern` on every
+    optimizer before its step, and `end` after the last.
 
     Args:
         settings: how many skipped updates in a row are too many, and what follows.
