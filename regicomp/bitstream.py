@@ -105,8 +105,13 @@ def content_check(container: Container, symbols: Iterable[int]) -> int:
     return zlib.crc32(b"".join(crc.to_bytes(4, "big") for crc in sorted(symbols)), zlib.crc32(_head(container)))
 
 
+def padded_area(width: int, height: int) -> int:
+    """Pixels that a codec works on: sides are padded to multiples of 64, of which a thin picture has many."""
+    return (-(-width // TILE_UNIT)) * (-(-height // TILE_UNIT)) * TILE_UNIT**2
+
+
 def _least_length(width: int, height: int) -> int:
-    return max(0, width * height - FREE_PIXELS) // PIXELS_A_BYTE
+    return max(0, padded_area(width, height) - FREE_PIXELS) // PIXELS_A_BYTE
 
 
 def long_enough(container: Container) -> Container:
@@ -172,7 +177,7 @@ def _check_size(width: int, height: int, tile: int, tiled: bool, length: int, ma
         raise ValueError(f"the picture has {width}x{height} pixels, more than `max_pixels` (={max_pixels})")
     if length < _least_length(width, height):
         raise ValueError(f"the file is malformed: {length} bytes are too few for a picture of {width}x{height}")
-    if not tiled and width * height > WHOLE_PIXELS:
+    if not tiled and padded_area(width, height) > WHOLE_PIXELS:
         raise ValueError(f"the file is malformed: a picture of {width}x{height} must be in tiles")
     if tiled and not TILE_UNIT <= tile <= MAX_TILE:
         raise ValueError(f"the file is malformed: its tiles (of {tile} pixels) must have {TILE_UNIT} to {MAX_TILE}")

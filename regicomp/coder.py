@@ -224,8 +224,9 @@ class Codec:
 
     def _tile_of(self, width: int, height: int) -> int:
         if self._tile is not None:
-            return self._tile if max(width, height) > self._tile else 0
-        return AUTO_TILE if width * height > bitstream.WHOLE_PIXELS else 0
+            whole = max(width, height) <= self._tile
+            return 0 if whole else self._tile
+        return AUTO_TILE if bitstream.padded_area(width, height) > bitstream.WHOLE_PIXELS else 0
 
     def _encode(
         self,

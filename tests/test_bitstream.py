@@ -87,7 +87,7 @@ def test_a_header_of_any_bytes_is_refused_or_describes_what_is_there(body: bytes
         return
     beside = [p for p in (container.alpha, container.profile) if p is not None]
     assert sum(map(len, [*container.streams, *beside])) < len(body)
-    claimed = container.width * container.height
+    claimed = bitstream.padded_area(container.width, container.height)
     assert claimed < bitstream.FREE_PIXELS + bitstream.PIXELS_A_BYTE * (len(body) + 17)
 
 
@@ -97,6 +97,7 @@ def test_a_header_of_any_bytes_is_refused_or_describes_what_is_there(body: bytes
         ({"width": 0}, "is not the size of a picture"),
         ({"width": 2**21}, "is not the size of a picture"),
         ({"width": 2**20, "height": 2**20}, "more than `max_pixels`"),
+        ({"width": 2**20, "height": 1}, "too few for a picture of 1048576x1"),
         ({"width": 2000, "height": 2000}, "too few for a picture of 2000x2000"),
         ({"width": 3000, "height": 2000, "streams": (bytes(20000),)}, "must be in tiles"),
         ({"tile": 64 * 40}, "its tiles"),
