@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from regicomp import targets
 
 _MLICPP = "regicomp.backbone.mlicpp.MLICPlusPlus"
-_ELIC = "compressai.models.Elic2022Official"
+_ELIC = ("regicomp.backbone.elic.Elic", "compressai.models.Elic2022Official")
 _MLICPP_SOURCE = "regicomp.source.mlicpp.MlicppSource"
 # Their strided 1×1 convolutions crash in float32 channels_last on a CPU (precision.py).
 _STRIDED_1X1 = (_MLICPP, "regicomp.backbone.autoregressive.Attention", "compressai.models.Cheng2020Attention")
@@ -34,7 +34,7 @@ def check(cfg: DictConfig, uses_source: bool) -> None:
     _named_class(cfg, "backbone")
     if uses_source:
         _named_class(cfg, "source")
-    structure = {_MLICPP: _mlicpp, _ELIC: _elic}.get(cfg.backbone._target_)
+    structure = {_MLICPP: _mlicpp, **dict.fromkeys(_ELIC, _elic)}.get(cfg.backbone._target_)
     if structure is not None:
         structure(cfg)
     if uses_source and cfg.source._target_ == _MLICPP_SOURCE:

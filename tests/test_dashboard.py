@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     finally:
         dashboard.finish()
     (path,) = run_dir.glob("wandb/offline-run-*/*.wandb")
+    for _ in range(300):  # W&B's own process writes the file; on a busy machine it ends after us
+        if any(entry.HasField("exit") for entry in _entries(path)):
+            break
+        time.sleep(0.2)
     return _entries(path)
 
 

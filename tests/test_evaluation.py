@@ -137,7 +137,7 @@ def test_a_file_that_is_no_codec_is_refused(codec_file: Path, tmp_path: Path, da
 def test_a_file_cannot_name_a_class_to_run(tmp_path: Path) -> None:
     path = tmp_path / "codec.safetensors"
     export._write(path, _lively(), Spec("subprocess.Popen", {"args": ["touch", str(tmp_path / "owned")]}), "codec", {})
-    with pytest.raises(ValueError, match=r"names the class subprocess\.Popen"):
+    with pytest.raises(ValueError, match=r"names the class 'subprocess\.Popen'"):
         export.load_codec(path)
     assert not (tmp_path / "owned").exists()
 

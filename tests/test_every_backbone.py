@@ -36,7 +36,7 @@ class _Watched(RegularizedCodec):
         assert all(bool(g.isfinite().all()) for g in gradients)
 
     def _log(self, step: int, terms: object, source_bpp: object) -> None:
-        self.losses.append(float(terms.loss))  # pyright: ignore
+        self.losses.append(float(terms.loss.detach()))  # pyright: ignore
 
 
 def _trained(cfg: DictConfig) -> tuple[_Watched, export.Spec]:
