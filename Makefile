@@ -38,8 +38,8 @@ test-browser: setup ## the report page in headless Chromium (installs Debian's c
 	command -v chromium chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
 	$(BIN)/python -m pytest -m browser
 
-test-faults: setup ## faults injected into tiny runs: kills, full disks, NaN; writes docs/faults.md (KILLS=100)
-	$(BIN)/python tests/faults/campaign.py --kills $(KILLS) --out docs/faults.md
+test-faults: setup ## faults injected into tiny runs: kills, full disks, NaN; writes outputs/faults.md (KILLS=100)
+	$(BIN)/python tests/faults/campaign.py --kills $(KILLS) --out outputs/faults.md
 
 test-configurations: setup ## random configurations: each trains and evaluates or is refused (EXAMPLES=1000)
 	REGICOMP_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/faults/test_configurations.py -k many -s

@@ -13,11 +13,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from regicomp import targets
 
-_MLICPP = "regicomp.backbone.mlicpp.MLICPlusPlus"
-_ELIC = ("regicomp.backbone.elic.Elic", "compressai.models.Elic2022Official")
-_MLICPP_SOURCE = "regicomp.source.mlicpp.MlicppSource"
-# Their strided 1×1 convolutions crash in float32 channels_last on a CPU (precision.py).
-_STRIDED_1X1 = (_MLICPP, "regicomp.backbone.autoregressive.Attention", "compressai.models.Cheng2020Attention")
+# Classes whose strided 1×1 convolutions crash in float32 channels_last on a CPU (precision.py).
+_STRIDED_1X1 = ("MLICPlusPlus", "Attention", "Cheng2020Attention")
 _LARGEST_WIDTH = 8192
 
 
@@ -34,24 +31,25 @@ def check(cfg: DictConfig, uses_source: bool) -> None:
     _named_class(cfg, "backbone")
     if uses_source:
         _named_class(cfg, "source")
-    structure = {_MLICPP: _mlicpp, **dict.fromkeys(_ELIC, _elic)}.get(cfg.backbone._target_)
-    if structure is not None:
-        structure(cfg)
-    if uses_source and cfg.source._target_ == _MLICPP_SOURCE:
-        _mlicpp_source(cfg)
+    if "slices" in cfg.backbone and "M" in cfg.backbone:
+        _slices_of_y(cfg)
+    if "groups" in cfg.backbone and "M" in cfg.backbone:
+        _groups_of_y(cfg)
+    if uses_source and "slices" in cfg.source:
+        _slices_of_x(cfg)
     _computing(cfg)
+
+
+def check_files(cfg: DictConfig) -> None:
+    """Refuse files and training folders that are not there, before anything slow is imported.
+
+    Raises:
+        ValueError: naming the setting and the file.
+    """
     if cfg.init_from is not None and not Path(cfg.init_from).is_file():
         raise ValueError(f"`init_from` (={cfg.init_from}) must be a safetensors file; there is no such file")
     if cfg.ckpt not in (None, "last") and not Path(cfg.ckpt).is_file():
         raise ValueError(f"`ckpt` (={cfg.ckpt}) must be `last` or the path of a checkpoint; there is no such file")
-
-
-def check_folders(cfg: DictConfig) -> None:
-    """Refuse training folders that are not there, before anything slow is imported.
-
-    Raises:
-        ValueError: naming the folder.
-    """
     given = cfg.data.train_dir
     for folder in [given] if isinstance(given, str) else given or []:
         if not Path(folder).is_dir():
@@ -91,13 +89,13 @@ def _divides(part: str, by: int, whole: str, of: int) -> None:
         raise ValueError(f"`{part}` (={by}) must divide {whole} (={of})")
 
 
-def _mlicpp(cfg: DictConfig) -> None:
+def _slices_of_y(cfg: DictConfig) -> None:
     slices, heads = _whole(cfg, "backbone.slices"), _whole(cfg, "backbone.heads")
     _divides("backbone.slices", slices, "`backbone.M`", cfg.backbone.M)
     _divides("backbone.heads", heads, "the channels of a slice, backbone.M / backbone.slices", cfg.backbone.M // slices)
 
 
-def _elic(cfg: DictConfig) -> None:
+def _groups_of_y(cfg: DictConfig) -> None:
     groups: Any = cfg.backbone.groups
     plain = list(groups) if isinstance(groups, ListConfig) else groups
     right: Callable[[Any], bool] = lambda g: isinstance(g, int) and not isinstance(g, bool) and g >= 1  # noqa: E731
@@ -109,7 +107,7 @@ def _elic(cfg: DictConfig) -> None:
         )
 
 
-def _mlicpp_source(cfg: DictConfig) -> None:
+def _slices_of_x(cfg: DictConfig) -> None:
     slices, heads = _whole(cfg, "source.slices"), _whole(cfg, "source.heads")
     samples = 3 * cfg.source.patch**2
     _divides("source.slices", slices, "the samples of a patch, 3·source.patch²", samples)
@@ -121,7 +119,7 @@ def _computing(cfg: DictConfig) -> None:
         cfg.channels_last is True
         and cfg.precision == "float32"
         and cfg.strategy.accelerator == "cpu"
-        and cfg.backbone._target_ in _STRIDED_1X1
+        and cfg.backbone._target_.rpartition(".")[2] in _STRIDED_1X1
     ):
         raise ValueError(
             "`channels_last` (=True) must be false or auto for this backbone in float32 on a CPU: "

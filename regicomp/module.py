@@ -265,7 +265,8 @@ class RegularizedCodec(LightningModule):
             values["source_bpp"] = read[-1]
             values["alpha"] = self.regularizer.alpha_at(step)
             values["pressure"], values["capped"] = self.regularizer.read_pressure()
-            values["log_scale"] = float(getattr(self.regularizer.source, "log_scale", 0.0))
+            if isinstance(log_scale := getattr(self.regularizer.source, "log_scale", None), Tensor):
+                values["log_scale"] = float(collective.total(log_scale) / collective.world())
         self.shown = values
         if self.global_rank == 0:
             for logger in self.loggers:

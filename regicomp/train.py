@@ -55,7 +55,7 @@ def take_part(cfg: DictConfig, run_dir: Path) -> None:
 def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     from regicomp.data import testsets  # imports no torch: a missing folder is told at once
 
-    combinations.check_folders(cfg)
+    combinations.check_files(cfg)
     found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
     from regicomp import checkpointing, collective, dashboard, evaluation, export, measuring, record
 

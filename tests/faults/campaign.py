@@ -341,6 +341,7 @@ def main() -> None:
             print(f"{row.fault}: {row.tries} tries, {row.survived} survived, {row.lost} lost ({row.note})", flush=True)
             if given.out is not None:
                 command = f"python tests/faults/campaign.py --kills {given.kills} --seed {given.seed}"
+                given.out.parent.mkdir(parents=True, exist_ok=True)
                 given.out.write_text(_table(rows, command), encoding="utf-8")
     raise SystemExit(1 if any(row.lost for row in rows) else 0)
 
