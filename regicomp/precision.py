@@ -28,12 +28,13 @@ def has_fast_bf16(device_type: str) -> bool:
 
 
 def channels_last_is_safe(codec: nn.Module, device_type: str, bf16: bool) -> bool:
-    """Whether float32 training in channels_last is known not to crash.
+    """Whether training in channels_last is known not to crash.
 
     On CPUs (torch 2.15) the backward pass of a strided 1×1 convolution on few channels writes out of bounds in
-    float32 channels_last and ends the process; CompressAI's strided residual blocks have one. bf16 does not.
+    channels_last and ends the process; CompressAI's strided residual blocks have one. In bf16 it does so only where
+    the CPU has no AMX and another kernel is taken.
     """
-    if bf16 or device_type != "cpu":
+    if device_type != "cpu" or (bf16 and has_fast_bf16("cpu")):
         return True
     convolutions = (m for m in codec.modules() if isinstance(m, nn.Conv2d))
     return not any(m.kernel_size == (1, 1) and m.stride != (1, 1) for m in convolutions)

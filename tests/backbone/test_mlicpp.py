@@ -17,7 +17,7 @@ from regicomp.backbone import context
 from regicomp.backbone.mlicpp import MLICPlusPlus
 from regicomp.backbone.slices import Coded, Gaussians
 from regicomp.objective import RateDistortion
-from regicomp.precision import keep_entropy_in_float32
+from regicomp.precision import keep_entropy_in_float32, resolve
 
 # Parameters by part at N=192, M=320, 10 slices.
 PUBLISHED = {
@@ -356,9 +356,12 @@ def test_thirty_steps_lower_the_loss() -> None:
 
 def test_bf16_keeps_the_entropy_model_in_float32() -> None:
     torch.manual_seed(5)
-    model = MLICPlusPlus(**TINY).train().to(memory_format=torch.channels_last)
+    model = MLICPlusPlus(**TINY).train()
+    chosen = resolve("bf16", "auto", model, "cpu").channels_last
+    memory_format = torch.channels_last if chosen else torch.contiguous_format
+    model.to(memory_format=memory_format)
     keep_entropy_in_float32(model)
-    x = image(64, 128).contiguous(memory_format=torch.channels_last)
+    x = image(64, 128).contiguous(memory_format=memory_format)
     with torch.autocast("cpu", torch.bfloat16):
         out = model(x)
     assert all(t.dtype == torch.float32 for t in (out["x_hat"], *out["likelihoods"].values()))
