@@ -28,12 +28,13 @@ def has_fast_bf16(device_type: str) -> bool:
 
 
 def channels_last_is_safe(codec: nn.Module, device_type: str, bf16: bool) -> bool:
-    """Whether float32 training in channels_last is known not to crash.
+    """Whether training in channels_last is known not to crash.
 
     On CPUs (torch 2.15) the backward pass of a strided 1×1 convolution on few channels writes out of bounds in
-    float32 channels_last and ends the process; CompressAI's strided residual blocks have one. bf16 does not.
+    channels_last and ends the process; CompressAI's and MLIC++'s strided residual blocks have one. On a CPU with AMX
+    bf16 takes another kernel and does not; without AMX it crashes as float32 does.
     """
-    if bf16 or device_type != "cpu":
+    if device_type != "cpu" or (bf16 and has_fast_bf16(device_type)):
         return True
     convolutions = (m for m in codec.modules() if isinstance(m, nn.Conv2d))
     return not any(m.kernel_size == (1, 1) and m.stride != (1, 1) for m in convolutions)
@@ -53,7 +54,7 @@ def resolve(precision: str, channels_last: bool | str, codec: nn.Module, device_
     safe = channels_last_is_safe(codec, device_type, bf16)
     if channels_last is True and not safe:
         raise ValueError(
-            "`channels_last` (=True) must be false or auto for this backbone in float32 on a CPU: "
+            "`channels_last` (=True) must be false or auto for this backbone on this CPU in this precision: "
             "its strided 1x1 convolutions crash there"
         )
     use = safe if channels_last == "auto" else bool(channels_last)
