@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from regicomp import targets
 
-# Classes whose strided 1×1 convolutions crash in float32 channels_last on a CPU (precision.py).
+# Classes whose strided 1×1 convolutions crash in channels_last on a CPU, but in bf16 on one with AMX (precision.py).
 _STRIDED_1X1 = ("MLICPlusPlus", "Attention", "Cheng2020Attention")
 _LARGEST_WIDTH = 8192
 
@@ -117,11 +117,16 @@ def _slices_of_x(cfg: DictConfig) -> None:
 def _computing(cfg: DictConfig) -> None:
     if (
         cfg.channels_last is True
-        and cfg.precision == "float32"
+        and (cfg.precision == "float32" or not _has_amx())
         and cfg.strategy.accelerator == "cpu"
         and cfg.backbone._target_.rpartition(".")[2] in _STRIDED_1X1
     ):
         raise ValueError(
-            "`channels_last` (=True) must be false or auto for this backbone in float32 on a CPU: "
+            "`channels_last` (=True) must be false or auto for this backbone on this CPU in this precision: "
             "its strided 1x1 convolutions crash there"
         )
+
+
+def _has_amx() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
