@@ -33,6 +33,11 @@ def norm(value: Tensor) -> Tensor:
     return total(own * own).sqrt() if world() > 1 else own
 
 
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of two tensors whose pieces the processes hold, a float32 scalar."""
+    return total(torch.sum(a.float() * b.float()))
+
+
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
     """Replace each gradient by its mean over the processes, for backward passes that DDP does not follow."""
     if world() == 1:

@@ -164,6 +164,10 @@ TRAIN_RULES = (
     _whole("reg.source_steps", 1),
     _whole("reg.warmup_steps", 0, null=True),
     _whole("reg.ramp_steps", 0, null=True),
+    _whole("reg.release_steps", 0),
+    _one_of("reg.feed", "noisy", "rounded"),
+    _one_of("reg.project", True, False),
+    _one_of("reg.per_image", True, False),
     _number("reg.max_pressure", above=0),
     _one_of("reg.probe", True, False),
     _one_of("strategy.accelerator", "auto", "cpu", "gpu"),
@@ -235,6 +239,12 @@ def check_train(cfg: DictConfig) -> None:
             f"`reg.warmup_steps` (={cfg.reg.warmup_steps}) must be less than `trainer.max_steps` (={steps}), "
             "or the regularizer would never act"
         )
+    if cfg.reg.release_steps and warmup_steps(cfg) + cfg.reg.release_steps >= steps:
+        raise ValueError(
+            f"`reg.release_steps` (={cfg.reg.release_steps}) and `reg.warmup_steps` (={warmup_steps(cfg)}) must "
+            f"together be less than `trainer.max_steps` (={steps}), or the regularizer would never act"
+        )
+    _check_feed(cfg)
     if cfg.optimizer.lr == 0 and (cfg.reg.alpha > 0 or not cfg.reg.probe or cfg.init_from is None):
         raise ValueError(
             "`optimizer.lr` (=0) keeps the codec fixed, which needs reg.alpha=0, reg.probe=true and init_from; "
@@ -245,6 +255,11 @@ def check_train(cfg: DictConfig) -> None:
         raise ValueError(
             f"`testsets` (={list(cfg.testsets)}) and `data.test_dirs` are both empty: name at least one test set"
         )
+
+
+def _check_feed(cfg: DictConfig) -> None:
+    if cfg.reg.feed == "rounded" and cfg.compile:
+        raise ValueError("`reg.feed` (=rounded) must be noisy with compile=true: a compiled codec hides its latents")
 
 
 def _check_phase(cfg: DictConfig, phase: phases.Phase) -> None:
@@ -335,6 +350,21 @@ def ramp_steps(cfg: DictConfig) -> int:
     """Codec updates over which α rises: `reg.ramp_steps`, or as many as the warm-up's."""
     given = cfg.reg.ramp_steps
     return warmup_steps(cfg) if given is None else given
+
+
+def release_at(cfg: DictConfig) -> int | None:
+    """The first codec update of the end with α = 0, or None if there is no such end."""
+    return cfg.trainer.max_steps - cfg.reg.release_steps if cfg.reg.release_steps else None
+
+
+def variant(cfg: DictConfig) -> str | None:
+    """What is unusual about a regularized run, for its record and the names of curves: `reg.*` besides α."""
+    if not uses_source(cfg):
+        return None
+    usual: Any = OmegaConf.load(conf_dir() / "reg" / "default.yaml")
+    of_the_result = [key for key in usual if key not in ("alpha", "probe", "form")]
+    unusual = [f"{key}={cfg.reg[key]}" for key in of_the_result if cfg.reg[key] != usual[key]]
+    return ", ".join(unusual) or None
 
 
 def lmbda(cfg: DictConfig) -> float:

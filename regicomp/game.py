@@ -160,7 +160,7 @@ class _Watcher(Callback):
         if step in self.game.measured or step == self.game.steps:
             assert isinstance(pl_module, RegularizedCodec)
             assert pl_module.regularizer is not None
-            rho, capped = pl_module.regularizer.read_pressure()
+            rho, capped, _ = pl_module.regularizer.read_pressure()
             for (name, seed), exact in zip(self.game.members, measure(pl_module, self.game), strict=True):
                 self.rows.append(Row(step, name, seed, rho, capped, exact))
 

@@ -21,6 +21,7 @@ from regicomp.objective import RateDistortion, Terms
 from regicomp.phases import Phases
 from regicomp.precision import keep_entropy_in_float32
 from regicomp.regularizer import Regularizer
+from regicomp.rounded import RoundedReconstruction
 
 
 class Optimization(NamedTuple):
@@ -35,6 +36,7 @@ class Optimization(NamedTuple):
     order: str = "codec_first"  # or "source_first"
     form: str = "one_pass"  # or "two_pass"
     source_steps: int = 1
+    feed: str = "noisy"  # or "rounded": the reconstruction that q_θ sees
     accumulate: int = 1  # parts that each update's batch is computed in, one after another
     phases: Phases | None = None  # learning rates by codec update, in place of `lr` and `source_lr`
 
@@ -104,6 +106,8 @@ class RegularizedCodec(LightningModule):
         self.codec.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]
         keep_entropy_in_float32(codec)
         self.noise = BatchNoise(codec)
+        fed_otherwise = regularizer is not None and optimization.feed == "rounded"
+        self.rounded = RoundedReconstruction(codec) if fed_otherwise else None
         self.stage: Callable[[str], AbstractContextManager[Any]] = lambda name: nullcontext()  # see profiling.py
         self.phi = trainable(codec)
         self.theta = list(regularizer.source.parameters()) if regularizer is not None else []
@@ -142,7 +146,7 @@ class RegularizedCodec(LightningModule):
         self._log(step, *_mean(seen))
 
     def _forward(self, crops: Tensor, step: int, part: int) -> tuple[Terms, Tensor, Tensor]:
-        """The loss terms, x and x̂ of one part of the update's batch."""
+        """The loss terms, x and the x̂ that q_θ sees, of one part of the update's batch."""
         torch.manual_seed(noise_seed(self.seed, step))
         ranks, parts = collective.world(), self.optimization.accumulate
         self.noise.rows = share(len(crops) * ranks * parts, collective.rank(), ranks, part, parts)
@@ -150,8 +154,9 @@ class RegularizedCodec(LightningModule):
             x = (crops.float() / 255).contiguous(memory_format=self.memory_format)
             with torch.set_grad_enabled(not self.codec_is_fixed):
                 out = self.codec(x)
-            x_hat = out["x_hat"].float()
-            return self.objective.terms(x, x_hat, out["likelihoods"].values()), x, x_hat
+                x_hat = out["x_hat"].float()
+                fed = x_hat if self.rounded is None else self.rounded()
+            return self.objective.terms(x, x_hat, out["likelihoods"].values()), x, fed
 
     def _two_pass(self, regularizer: Regularizer, x: Tensor, x_hat: Tensor, loss: Tensor, step: int) -> Tensor:
         """The literal form of the one-pass update: φ's step at θ_t, then θ's on the same, detached x̂."""
@@ -264,7 +269,7 @@ class RegularizedCodec(LightningModule):
         if self.regularizer is not None and source_bpp is not None:
             values["source_bpp"] = read[-1]
             values["alpha"] = self.regularizer.alpha_at(step)
-            values["pressure"], values["capped"] = self.regularizer.read_pressure()
+            values["pressure"], values["capped"], values["along"] = self.regularizer.read_pressure()
             if isinstance(log_scale := getattr(self.regularizer.source, "log_scale", None), Tensor):
                 values["log_scale"] = float(collective.total(log_scale) / collective.world())
         self.shown = values

@@ -128,7 +128,7 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     from regicomp import export, guard, precision
     from regicomp.module import Optimization, RegularizedCodec
     from regicomp.objective import RateDistortion
-    from regicomp.regularizer import AlphaSchedule, Regularizer
+    from regicomp.regularizer import AlphaSchedule, Regularizer, Shape
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     spec, source_spec = export.spec_of(plain["backbone"]), export.spec_of(plain["source"])
@@ -141,9 +141,10 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     regularizer = None
     if config.uses_source(cfg):
         torch.manual_seed(cfg.seed)
-        schedule = AlphaSchedule(cfg.reg.alpha, config.warmup_steps(cfg), config.ramp_steps(cfg), phases)
-        source = export.build(source_spec, "source")
-        regularizer = Regularizer(source, objective, schedule, cfg.reg.max_pressure)
+        steps = config.warmup_steps(cfg), config.ramp_steps(cfg)
+        schedule = AlphaSchedule(cfg.reg.alpha, *steps, phases, config.release_at(cfg))
+        source, shape = export.build(source_spec, "source"), Shape(cfg.reg.project, cfg.reg.per_image)
+        regularizer = Regularizer(source, objective, schedule, cfg.reg.max_pressure, shape)
     rates = plain["optimizer"]
     optimization = Optimization(
         steps=cfg.trainer.max_steps,
@@ -151,6 +152,7 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
         order=cfg.reg.order,
         form=cfg.reg.form,
         source_steps=cfg.reg.source_steps,
+        feed=cfg.reg.feed,
         accumulate=cfg.trainer.accumulate,
         phases=phases,
     )
@@ -243,6 +245,7 @@ def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
         "distortion": cfg.objective.distortion,
         "quality": cfg.quality,
         "size": cfg.size,
+        "variant": config.variant(cfg),
         "seed": cfg.seed,
         "steps": cfg.trainer.max_steps,
         "data": config.training_data(cfg),

@@ -33,6 +33,7 @@ LAYERS = (
     "regularizer",
     "precision",
     "noise",
+    "rounded",
     "data",
     "bitstream",
     "picture",

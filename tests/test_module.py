@@ -68,6 +68,25 @@ def test_one_pass_equals_two_pass_where_the_bound_acts(composed: Composed) -> No
     assert _distance(_copies(one.theta), _copies(two.theta)) < 1e-6
 
 
+@pytest.mark.parametrize("unusual", ["reg.project=true", "reg.per_image=true", "reg.feed=rounded"])
+def test_unusual_pushes_act_and_have_both_forms(composed: Composed, unusual: str) -> None:
+    short = ("trainer.max_steps=6", "reg.warmup_steps=1", "optimizer.lr=1e-3")
+    one = fit(composed(*short, unusual, "reg.form=one_pass"))
+    two = fit(composed(*short, unusual, "reg.form=two_pass"))
+    usual = fit(composed(*short))
+    assert _distance(_copies(one.phi), _copies(two.phi)) < 1e-6
+    assert _distance(_copies(one.theta), _copies(two.theta)) < 1e-6
+    # The images of this batch are alike, so pressing them alike does little; tests/test_regularizer.py has others.
+    assert _distance(_copies(one.phi), _copies(usual.phi)) > (0 if unusual == "reg.per_image=true" else 1e-5)
+
+
+def test_released_updates_are_plain_ones(composed: Composed) -> None:
+    at_once = ("trainer.max_steps=6", "reg.warmup_steps=0", "reg.ramp_steps=0", "reg.alpha=1")
+    plain = _copies(fit(composed("trainer.max_steps=6", "reg.alpha=0")).phi)
+    assert _distance(_copies(fit(composed(*at_once, "reg.release_steps=6")).phi), plain) == 0
+    assert _distance(_copies(fit(composed(*at_once, "reg.release_steps=5")).phi), plain) > 0
+
+
 @pytest.mark.parametrize("update", ["reg.form=one_pass", "reg.form=two_pass", "reg.order=source_first"])
 def test_each_update_touches_only_its_own_parameters(composed: Composed, update: str) -> None:
     """With one network's learning rate so small that it cannot move, only the other moves."""
