@@ -136,6 +136,9 @@ def test_wrong_settings_are_refused(composed: Composed, override: str, setting: 
     assert "\n" not in str(caught.value)
 
 
+REG_OPTIONS = sorted(path.stem for path in (config.conf_dir() / "reg").glob("*.yaml"))
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -148,6 +151,8 @@ def test_wrong_settings_are_refused(composed: Composed, override: str, setting: 
         ("data=bsds500",),
         ("experiment=demo",),
         ("experiment=first_light",),
+        *((f"reg={option}",) for option in REG_OPTIONS),
+        ("experiment=search_start",),
         ("strategy=cpu",),
         ("strategy=gpu",),
         ("backbone._target_=compressai.models.MeanScaleHyperprior",),
@@ -171,6 +176,14 @@ def test_the_hash_is_of_what_the_result_depends_on(composed: Composed) -> None:
     expected = config.config_hash(composed())
     assert all(config.config_hash(composed(o)) == expected for o in same)
     assert len({config.config_hash(composed(o)) for o in other} | {expected}) == 6
+
+
+def test_records_say_what_is_unusual_about_a_regularized_run(composed: Composed) -> None:
+    variants = {option: config.variant(composed(f"reg={option}", tiny=False)) for option in REG_OPTIONS}
+    assert {option for option, variant in variants.items() if variant is None} == {"default", "off"}
+    assert len(set(variants.values())) == len(REG_OPTIONS) - 1
+    assert variants["released"] == "release_steps=200"
+    assert config.variant(composed("reg=critic", "reg.alpha=0")) is None  # an anchor is as any other
 
 
 def test_labels() -> None:
