@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
+import regicomp
 from regicomp import bitstream, files, picture
 
 if TYPE_CHECKING:
@@ -152,8 +153,6 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _codec(args: argparse.Namespace) -> Codec:
-    import regicomp
-
     return regicomp.load(args.model, precision=args.precision, tile=args.tile, max_pixels=args.max_pixels)
 
 
@@ -262,7 +261,12 @@ def _parser() -> argparse.ArgumentParser:
         if name == "info":
             continue
         command.add_argument("output", type=Path, help="a file, or a folder where there are several pictures")
-        command.add_argument("--model", required=True, type=Path, help="the codec.safetensors of a run")
+        command.add_argument(
+            "--model",
+            default=regicomp.SHIPPED,
+            type=Path,
+            help="the codec.safetensors of a run (default: a small codec that comes with regicomp)",
+        )
         command.add_argument("--force", action="store_true", help="replace files that exist")
         command.add_argument("--report", action="store_true", help="print a table of sizes, quality and seconds")
         command.add_argument(

@@ -74,27 +74,51 @@ def trainable(codec: nn.Module) -> list[nn.Parameter]:
     return [p for p in codec.parameters() if p.requires_grad]
 
 
-def _write(path: Path, network: nn.Module, spec: Spec, kind: str, run: Mapping[str, Any]) -> None:
-    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+def _write(
+    path: Path, network: nn.Module, spec: Spec, kind: str, run: Mapping[str, Any], halved: frozenset[str] = frozenset()
+) -> None:
+    state = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    tensors = {name: t.half() if name in halved else t for name, t in state.items()}
     about = {"format": f"regicomp-{kind}", "schema": _SCHEMA, "spec": spec._asdict(), "run": dict(run)}
     # One key, since safetensors writes several in no fixed order: equal networks make equal files.
     metadata = {"regicomp": json.dumps(about, sort_keys=True)}
     write_bytes(path, save(tensors, metadata))
 
 
-def save_codec(path: Path, codec: nn.Module, spec: Spec, run: Mapping[str, Any]) -> None:
-    """Write the codec alone, in float32, with fresh entropy tables.
+def _halve(codec: nn.Module) -> frozenset[str]:
+    """Round the parameters to float16 in place, but for the few of the entropy bottleneck; the names of those rounded.
+
+    Raises:
+        ValueError: one of them is too large.
+    """
+    few = [f"{name}." for name, module in codec.named_modules() if isinstance(module, EntropyBottleneck)]
+    rounded = {name: p for name, p in codec.named_parameters() if not name.startswith(tuple(few))}
+    for name, parameter in rounded.items():
+        parameter.data.copy_(parameter.data.half())
+        if not parameter.isfinite().all():
+            raise ValueError(f"the weights of {name} do not fit into float16; export the codec in float32")
+    return frozenset(rounded)
+
+
+def save_codec(path: Path, codec: nn.Module, spec: Spec, run: Mapping[str, Any], half: bool = False) -> None:
+    """Write the codec alone with fresh entropy tables.
 
     Args:
         path: the file, replaced whole.
         codec: the trained network; not changed.
         spec: how it was built.
         run: what the record says of the run.
+        half: store the weights in float16, in half the bytes; a codec is made of the rounded weights, and its tables
+            are. Else in float32.
+
+    Raises:
+        ValueError: a weight does not fit into float16.
     """
     fresh = build(spec, "backbone")
     nn.Module.load_state_dict(fresh, _without_tables(codec.state_dict()), strict=False)
+    halved = _halve(fresh) if half else frozenset()
     fresh.update(force=True, update_quantiles=True)  # pyright: ignore[reportCallIssue]
-    _write(path, fresh.eval(), spec, "codec", run)
+    _write(path, fresh.eval(), spec, "codec", run, halved)
 
 
 def save_source(path: Path, source: nn.Module, spec: Spec, run: Mapping[str, Any]) -> None:

@@ -65,6 +65,24 @@ def test_random_sizes(codec: Codec, width: int, height: int, seed: int) -> None:
     evaluation.evaluate_image(codec, "a", picture(width, height, seed))  # raises if decoder and encoder differ
 
 
+def test_a_codec_in_half_the_bytes_decodes_what_it_encodes(codec_file: Path, tmp_path: Path) -> None:
+    whole = export.load_codec(codec_file)
+    export.save_codec(tmp_path / "half.safetensors", whole.network, whole.spec, whole.run, half=True)
+    half = export.load_codec(tmp_path / "half.safetensors")
+    weights = sum(p.numel() for p in whole.network.parameters()) - sum(
+        p.numel() for p in whole.network.entropy_bottleneck.parameters()
+    )
+    saved = codec_file.stat().st_size - (tmp_path / "half.safetensors").stat().st_size
+    assert saved == pytest.approx(2 * weights, rel=0.02)
+    assert all(p.dtype == torch.float32 for p in half.network.parameters())
+    before, after = (evaluation.evaluate_image(Codec(c), "a", picture(96, 80)) for c in (whole, half))
+    assert after.psnr_db == pytest.approx(before.psnr_db, abs=0.1)
+    assert after.bytes == pytest.approx(before.bytes, rel=0.02)
+    whole.network.g_a[0].bias.data[0] = 1e6
+    with pytest.raises(ValueError, match="do not fit into float16"):
+        export.save_codec(tmp_path / "half.safetensors", whole.network, whole.spec, whole.run, half=True)
+
+
 def test_real_bytes_match_the_estimate(codec: Codec) -> None:
     result = evaluation.evaluate_image(codec, "a", picture(512, 384))
     assert result.bpp_estimated is not None
