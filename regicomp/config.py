@@ -262,6 +262,21 @@ def _check_feed(cfg: DictConfig) -> None:
         raise ValueError("`reg.feed` (=rounded) must be noisy with compile=true: a compiled codec hides its latents")
 
 
+def doubts(cfg: DictConfig) -> list[str]:
+    """What is allowed but seldom meant, a line each."""
+    found: list[str] = []
+    if (crop := phases_of(cfg).phases[-1].crop) < _LEAST_CROP:
+        found.append(
+            f"`data.crop` (={crop}) leaves the hyper-latent a single position, so its transforms' outer taps stay "
+            f"untrained and whole images cost up to twice the bits of crops; take {_LEAST_CROP} or more for results, "
+            "in the last phase at least (experiments/LOG.md)"
+        )
+    return found
+
+
+_LEAST_CROP = 128  # pixels
+
+
 def _check_phase(cfg: DictConfig, phase: phases.Phase) -> None:
     """Rules for what may change from phase to phase, of `data` and `optimizer` where there is but one."""
     crop, batch, patch = phase.crop, phase.batch_size, cfg.source.patch

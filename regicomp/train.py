@@ -68,6 +68,8 @@ def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
                 record.print_table(known)
             return known
         raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
+    for line in config.doubts(cfg) if ranks.rank() == 0 else []:
+        log.warning(line)
     module, spec, source_spec = build_networks(cfg)
     ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
     if cfg.plan:

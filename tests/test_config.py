@@ -186,6 +186,13 @@ def test_records_say_what_is_unusual_about_a_regularized_run(composed: Composed)
     assert config.variant(composed("reg=critic", "reg.alpha=0")) is None  # an anchor is as any other
 
 
+def test_small_crops_at_the_end_are_doubted(composed: Composed) -> None:
+    (line,) = config.doubts(composed("data.crop=64"))
+    assert "`data.crop` (=64)" in line
+    assert not config.doubts(composed("data.crop=128"))
+    assert not config.doubts(composed("data.crop=64", "trainer.max_steps=10", "phases=[{start: 5, crop: 128}]"))
+
+
 def test_labels() -> None:
     assert config.label("backbone", "regicomp.backbone.hyperprior.Hyperprior") == "hyperprior"
     assert config.label("source", "regicomp.source.hyperprior.HyperpriorSource") == "hyperprior"
