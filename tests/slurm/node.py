@@ -162,7 +162,7 @@ def running() -> Iterator[Node]:
         yield node
     finally:
         if started:
-            _end_jobs(node)
+            end_jobs(node)
         for daemon in reversed(started):
             daemon.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -172,7 +172,8 @@ def running() -> Iterator[Node]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end_jobs(node: Node) -> None:
+def end_jobs(node: Node) -> None:
+    """Cancel every job and wait until none is left."""
     cancel = ["scancel", f"--user={getpass.getuser()}"]
     subprocess.run(cancel, capture_output=True, env=node.environment, check=False, timeout=_SECONDS)
     deadline = time.monotonic() + 30

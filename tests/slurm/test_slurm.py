@@ -67,10 +67,15 @@ class Sweep:
         return found
 
     def training(self) -> list[str]:
-        """Ids of jobs that have stored a checkpoint and are still to be finished."""
+        """Ids of jobs that have stored a checkpoint and are still to be finished.
+
+        Slurm's own ids: told to signal a task of an array by the array's id, scancel 22.05 says that it could not, and
+        tries again and again.
+        """
         found = {path.parent.parent for path in self.out.rglob("step-*.ckpt")}
         unfinished = [run for run in found if not (run / "results.json").exists()]
-        return sorted(OmegaConf.load(run / ".hydra" / "hydra.yaml").hydra.job.id for run in unfinished)
+        tasks = [OmegaConf.load(run / ".hydra" / "hydra.yaml").hydra.job.id for run in unfinished]
+        return [self.slurm.job(task)["JobId"] for task in sorted(tasks)]
 
     def finish(self) -> str:
         """Wait for the end; what the sweep and its jobs said."""
@@ -90,10 +95,11 @@ class Sweep:
         return found
 
     def end(self) -> None:
-        """End it if it still runs."""
+        """End it and its jobs, if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
+            node.end_jobs(self.slurm)
 
 
 def _rows_of(out: Path) -> list[list[str]]:
