@@ -212,6 +212,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
             watch,
             checkpointing.Checkpoints(run_dir / "checkpoints", cfg.trainer.checkpoint_every),
             loggers.RateBar(refresh_rate=cfg.trainer.log_every),
+            *([profiling.FirstUpdate()] if cfg.compile and first else []),
             *([profiling.Profile(run_dir)] if cfg.profile else []),
         ],
         enable_checkpointing=False,

@@ -14,6 +14,7 @@ from typing import Any
 
 import node
 import pytest
+import resumable
 from omegaconf import OmegaConf
 
 pytest.importorskip("submitit")
@@ -67,11 +68,7 @@ class Sweep:
         return found
 
     def training(self) -> list[str]:
-        """Ids of jobs that have stored a checkpoint and are still to be finished.
-
-        Slurm's own ids: told to signal a task of an array by the array's id, scancel 22.05 says that it could not, and
-        tries again and again.
-        """
+        """Ids of jobs that have stored a checkpoint and are still to be finished."""
         found = {path.parent.parent for path in self.out.rglob("step-*.ckpt")}
         unfinished = [run for run in found if not (run / "results.json").exists()]
         tasks = [OmegaConf.load(run / ".hydra" / "hydra.yaml").hydra.job.id for run in unfinished]
@@ -121,13 +118,64 @@ def _tables(out: Path) -> dict[str, Any]:
     return {"results": results, **{name: (report / name).read_text() for name in ("bd_rate.csv", "bd_rate.md")}}
 
 
+@pytest.mark.parametrize("how", ["USR2", "TERM", "USR1", "displaced", "cancelled"])
+def test_who_asks_a_job_to_leave(slurm: node.Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """It is put back into the queue and ends well, unless it was cancelled."""
+    import submitit
+
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    here = str(Path(__file__).resolve().parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
+    executor = submitit.SlurmExecutor(tmp_path / "logs")
+    executor.update_parameters(time=60, cpus_per_task=1, stderr_to_stdout=True)
+    job = executor.submit(resumable.Resumable(tmp_path))
+    _wait_for((tmp_path / "ready").exists)
+    asking: subprocess.Popen[bytes] | None = None
+    if how == "displaced":
+        slurm.ask("sbatch", "--partition=urgent", f"--ntasks={slurm.cpus}", "--output=/dev/null", "--wrap=sleep 1")
+    elif how == "cancelled":
+        slurm.ask("scancel", job.job_id)
+    else:  # the signal arrives at once, but scancel 22.05 may be told that it did not, and send it again
+        asking = subprocess.Popen(["scancel", f"--signal={how}", job.job_id], env=slurm.environment)
+    expected = "CANCELLED" if how == "cancelled" else "COMPLETED"
+    try:
+        _wait_for((tmp_path / "stored").exists)
+        if how != "cancelled":
+            _wait_for(lambda: slurm.job(job.job_id)["Restarts"] == "1")
+        if asking is not None:
+            asking.kill()
+        _wait_for(lambda: slurm.job(job.job_id)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING"))
+        told = slurm.job(job.job_id)
+    finally:
+        if asking is not None:
+            asking.kill()
+            asking.wait()
+        node.end_jobs(slurm)
+    again = how != "cancelled"
+    assert (told["JobState"], told["Restarts"]) == (expected, str(int(again)))
+    assert (tmp_path / "starts").read_text().count("start") == 1 + again
+
+
+def _wait_for(what: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline, "too slow"
+        time.sleep(0.05)
+
+
 def test_a_job_array_with_one_preempted_reports_the_same(slurm: node.Node, folder: Path, tmp_path: Path) -> None:
     """Four runs; one gets the signal of a pre-emption after its first checkpoint, waits in the queue and goes on."""
     sweep = Sweep(slurm, folder, tmp_path / "slurm", *FOUR_RUNS)
     try:
         (job, *_) = sweep.until(sweep.training)
-        slurm.ask("scancel", "--signal=USR2", job)
-        sweep.until(lambda: slurm.job(job)["Restarts"] == "1")
+        # The signal arrives at once, but scancel 22.05 is told that the job cannot be altered and would send it again.
+        scancel = subprocess.Popen(["scancel", "--signal=USR2", job], env=slurm.environment)
+        try:
+            sweep.until(lambda: slurm.job(job)["Restarts"] == "1")
+        finally:
+            scancel.kill()
+            scancel.wait()
         said = sweep.finish()
     finally:
         sweep.end()
