@@ -10,7 +10,7 @@ KILLS ?= 100
 EXAMPLES ?= 1000
 MINUTES ?= 120
 
-.PHONY: help setup train test test-slow test-browser test-faults test-configurations soak audit lint format bench \
+.PHONY: help setup train test test-slow test-browser test-slurm test-faults test-configurations soak audit lint format bench \
 	bench-table bench-coding first-light identities fuzz clean
 .DEFAULT_GOAL := help
 
@@ -29,14 +29,18 @@ train: setup ## train, test and draw a small regularized codec on the embedded d
 	$(BIN)/python -m regicomp.train experiment=demo hydra.run.dir=$(RUN) ckpt=last
 
 test: setup ## the tests that CI runs
-	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow'
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow and not slurm'
 
 test-slow: setup ## every test, the ones that take minutes too
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not slurm'
 
 test-browser: setup ## the report page in headless Chromium (installs Debian's chromium and chromium-driver, as root)
 	command -v chromium chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
 	$(BIN)/python -m pytest -m browser
+
+test-slurm: setup ## a sweep on a real Slurm of this machine (installs Debian's slurm-wlm and munge, as root)
+	command -v slurmctld munged >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge; }
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 test-faults: setup ## faults injected into tiny runs: kills, full disks, NaN; writes outputs/faults.md (KILLS=100)
 	$(BIN)/python tests/faults/campaign.py --kills $(KILLS) --out outputs/faults.md

@@ -27,7 +27,7 @@ from PIL import Image  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from bench.train_step import ExampleLoop, fit  # noqa: E402
-from regicomp import export  # noqa: E402
+from regicomp import export, shards  # noqa: E402
 from regicomp.data import dead_leaves  # noqa: E402
 from regicomp.data.datamodule import CropData  # noqa: E402
 from regicomp.train import build_networks  # noqa: E402
@@ -158,16 +158,22 @@ def _photographs(folder: Path, count: int) -> None:
 
 
 def loading(setting: Setting, crops: int = 256) -> dict[str, Any]:
-    """Crops a second that the loader alone gives: images decoded at each crop, and images kept decoded."""
+    """Crops a second that the loader alone gives: images decoded at each crop (files, shards) or kept decoded."""
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
-        _photographs(Path(name), 16)
+        folder, packed = Path(name) / "photographs", Path(name) / "shards"
+        folder.mkdir()
+        _photographs(folder, 16)
+        shards.prepare(folder, packed, 2**20, shards.Settings("original", skip=False, verify=False), 1)
+        files, streamed = ("data=folder", f"data.train_dir={folder}"), ("data=shards", f"data.train_dir={packed}")
         for source, overrides in {
-            "JPEG folder": ("data.cache=false", "data.workers=0"),
-            "JPEG folder, 2 workers": ("data.cache=false", "data.workers=2"),
-            "cached": ("data.cache=true", "data.workers=0"),
+            "JPEG folder": (*files, "data.cache=false", "data.workers=0"),
+            "JPEG folder, 2 workers": (*files, "data.cache=false", "data.workers=2"),
+            "streamed from shards": (*streamed, "data.cache=false", "data.workers=0"),
+            "streamed from shards, 2 workers": (*streamed, "data.cache=false", "data.workers=2"),
+            "cached": (*files, "data.cache=true", "data.workers=0"),
         }.items():
-            cfg = compose_run(setting, *PLAIN, "data=folder", f"data.train_dir={name}", *overrides)
+            cfg = compose_run(setting, *PLAIN, *overrides)
             count = crops // setting.batch
             batches = iter(CropData(cfg.data, count + 2, 0).train_dataloader())
             next(batches)

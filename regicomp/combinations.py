@@ -5,6 +5,9 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import os
+import shutil
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ def check(cfg: DictConfig, uses_source: bool) -> None:
     if uses_source and "slices" in cfg.source:
         _slices_of_x(cfg)
     _computing(cfg)
+    _compiling(cfg)
 
 
 def check_files(cfg: DictConfig) -> None:
@@ -124,6 +128,24 @@ def _computing(cfg: DictConfig) -> None:
         raise ValueError(
             "`channels_last` (=True) must be false or auto for this backbone on this CPU in this precision: "
             "its strided 1x1 convolutions crash there"
+        )
+
+
+def _compiling(cfg: DictConfig) -> None:
+    """torch.compile writes C++ (and, for GPUs, calls a C compiler through Triton) at the first update."""
+    if not cfg.compile:
+        return
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise ValueError(
+            f"`compile` (=True) needs a C++ compiler, and there is no {compiler} on this machine ($CXX names another); "
+            "compile=false trains the same network"
+        )
+    headers = Path(sysconfig.get_paths()["include"])
+    if not (headers / "Python.h").is_file():
+        raise ValueError(
+            f"`compile` (=True) needs Python's headers (Debian's python3-dev), and there is no Python.h in {headers}; "
+            "compile=false trains the same network"
         )
 
 

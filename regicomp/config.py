@@ -458,6 +458,21 @@ def run_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
+def write_composed(cfg: DictConfig, run_dir: Path) -> None:
+    """Write what was composed to `run_dir`/.hydra as Hydra does; nothing, where Hydra did not start the run.
+
+    Hydra itself would write it before the folder is known to be free (`hydra.output_subdir` is null for that reason).
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return
+    hydra = HydraConfig.instance().cfg
+    assert hydra is not None
+    for name, value in (("config", cfg), ("hydra", hydra), ("overrides", hydra.hydra.overrides.task)):
+        files.write_bytes(run_dir / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(value).encode())
+
+
 def quiet_libraries() -> None:
     """Silence libraries' banners and the deprecations between libraries, which a user cannot mend.
 

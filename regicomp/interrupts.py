@@ -1,23 +1,39 @@
-"""SIGTERM and SIGUSR1: the run stores where it stands and leaves with a status that a scheduler can requeue on."""
+"""SIGTERM and SIGUSR1: the run stores where it stands and leaves with a status that a scheduler can requeue on.
+
+In a job of a sweep that submitit started, so does submitit's signal, SIGUSR2, and the job is put back into the queue by
+submitit's own handler once the run has stored where it stands.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 REQUEUE = 75
 """Exit status of a run that was asked to leave and can go on (EX_TEMPFAIL of sysexits.h); ckpt=last goes on."""
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-
 
 class _State:
     pending: signal.Signals | None = None
     training = False
+    requeue: Callable[[int, FrameType | None], object] | None = None  # submitit's own handler
+
+
+def _of_submitit() -> signal.Signals | None:
+    """The signal by which submitit asks a job to leave, in such a job."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return None
+    return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
+
+
+def _signals() -> list[signal.Signals]:
+    further = _of_submitit()
+    return [signal.SIGTERM, signal.SIGUSR1, *([further] if further else [])]
 
 
 def _say(line: str) -> None:
@@ -29,6 +45,7 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     name = signal.Signals(signum).name
     if _State.pending is not None:
         _say(f"{name} again: ending at once; ckpt=last goes on from the newest checkpoint")
+        _back_into_the_queue(signum)
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
         return
@@ -39,9 +56,31 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     _say(f"{name}: checkpoint at the next update, then exit {REQUEUE}; a second signal ends at once")
 
 
+def _back_into_the_queue(signum: int) -> None:
+    """Requeue the job and end the process, in a job of submitit; else do nothing.
+
+    Slurm requeues by itself only what it kills: a job that it displaces and gives time to leave, or that is signalled
+    by hand, counts as failed when it ends, unless the cluster's RequeueExit has our status. One that was cancelled, or
+    that Slurm requeues already, no longer counts as running and is left alone.
+    """
+    handler = _State.requeue
+    if handler is None:
+        return
+    for number in _signals():  # none may come between: whoever displaces the job kills it in the end anyway
+        signal.signal(number, signal.SIG_IGN)
+    if os.environ["SUBMITIT_EXECUTOR"] == "slurm":
+        asked = ["squeue", "--noheader", "--format=%T", f"--jobs={os.environ.get('SLURM_JOB_ID', '')}"]
+        running = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() == "RUNNING"
+    else:
+        running = signum == _of_submitit()
+    if running:
+        _State.requeue = None
+        handler(signum, None)
+
+
 def _install() -> None:
     if threading.current_thread() is threading.main_thread():
-        for number in _SIGNALS:
+        for number in _signals():
             signal.signal(number, _handle)
 
 
@@ -49,15 +88,21 @@ def _install() -> None:
 def requeued() -> Iterator[None]:
     """Within, SIGTERM and SIGUSR1 end the process in order: while training after a checkpoint, else at once."""
     main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in _SIGNALS} if main else {}
+    before = {number: signal.getsignal(number) for number in _signals()} if main else {}
+    submitits = before.get(_of_submitit() or signal.SIGTERM)
     _State.pending, _State.training = None, False
+    _State.requeue = submitits if _of_submitit() and callable(submitits) else None
     _install()
     try:
         yield
+    except SystemExit as left:
+        if left.code == REQUEUE and _State.pending is not None:
+            _back_into_the_queue(_State.pending)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _State.pending = None
+        _State.pending = _State.requeue = None
 
 
 @contextlib.contextmanager
@@ -78,7 +123,7 @@ def while_training() -> Iterator[None]:
 
 def take_over() -> None:
     """Replace the handlers that Lightning has put before ours, so that a signal is handled once."""
-    if any(signal.getsignal(number) is not _handle for number in _SIGNALS) and _State.training:
+    if any(signal.getsignal(number) is not _handle for number in _signals()) and _State.training:
         _install()
 
 

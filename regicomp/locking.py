@@ -20,6 +20,10 @@ _NAME = "run.lock"
 _CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
+class InUse(ValueError):
+    """Another process uses the run directory."""
+
+
 @contextlib.contextmanager
 def sole_user(run_dir: Path) -> Iterator[None]:
     """Hold `run_dir` for this process and clear away what a killed predecessor left half-written.
@@ -28,7 +32,7 @@ def sole_user(run_dir: Path) -> Iterator[None]:
     takes it. On a file system without locks the run goes on, with a warning.
 
     Raises:
-        ValueError: another process holds it.
+        InUse: another process holds it.
     """
     if ranks.rank() != 0:
         yield
@@ -53,7 +57,7 @@ def _take(handle: int, run_dir: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.read(handle, 200).decode(errors="replace").strip() or "unknown"
-        raise ValueError(
+        raise InUse(
             f"`hydra.run.dir` (={run_dir}) must be used by one run at a time; it is in use by {holder}"
         ) from error
     except OSError as error:

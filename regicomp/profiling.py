@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import time
 from collections import defaultdict
@@ -15,6 +16,8 @@ from lightning.pytorch import Callback, Trainer
 from torch.autograd.profiler import record_function
 
 from regicomp import files
+
+log = logging.getLogger(__name__)
 
 STAGES = ("data", "codec forward", "q_theta", "backward", "optimizers", "other")
 SKIPPED, TIMED, TRACED = 5, 20, 3  # updates
@@ -31,6 +34,26 @@ def _now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+class FirstUpdate(Callback):
+    """Says how long the first update took: with compile=true it compiles, backward pass and all."""
+
+    def __init__(self) -> None:
+        self._started: float | None = None
+        self._said = False
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """The batch is there."""
+        if self._started is None:
+            log.info("compiling: the first update takes a minute or more, and again at each new crop size or batch")
+            self._started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Say it once."""
+        if not self._said and self._started is not None:
+            self._said = True
+            log.info("compiled: the first update took %.1f s", _now() - self._started)
 
 
 class Profile(Callback):

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 
-from regicomp import files
+from regicomp import config, files, locking
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +37,26 @@ def size(overrides: list[str], params: Mapping[str, Any] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def kept_apart(run_dir: Path) -> Iterator[None]:
-    """Write a run's failure to its folder instead of letting it end the sweep; an earlier failure is forgotten.
+def kept_apart(cfg: DictConfig, run_dir: Path) -> Iterator[None]:
+    """Write a run's failure to its folder instead of letting it end the sweep.
 
-    Only what stops the process itself (an interrupt, a request to stop and be started again) gets through.
+    Nothing is written to a folder that another process uses. Only what stops the process itself (an interrupt, a
+    request to stop and be started again) gets through.
     """
-    error_file = run_dir / ERROR_FILE
-    error_file.unlink(missing_ok=True)
     try:
         yield
     except Exception as error:
         line = f"{type(error).__name__}: {' '.join(str(error).split())}"
         log.error("this run failed, the sweep goes on: %s", line)
-        files.write_bytes(error_file, f"{line}\n\n{traceback.format_exc()}".encode())
+        with contextlib.suppress(locking.InUse), locking.sole_user(run_dir):
+            config.write_composed(cfg, run_dir)
+            files.write_bytes(run_dir / ERROR_FILE, f"{line}\n\n{traceback.format_exc()}".encode())
+
+
+def begin(cfg: DictConfig, run_dir: Path) -> None:
+    """Write down what is run in a folder that this process uses; an earlier failure there is forgotten."""
+    config.write_composed(cfg, run_dir)
+    (run_dir / ERROR_FILE).unlink(missing_ok=True)
 
 
 class Outcome(NamedTuple):
@@ -63,7 +70,7 @@ class Outcome(NamedTuple):
 def outcomes(sweep_dir: Path) -> list[Outcome]:
     """The state of every run in a sweep's folder, by name."""
     found: list[Outcome] = []
-    for hydra_dir in sorted(sweep_dir.rglob(".hydra")):
+    for hydra_dir in sorted(sweep_dir.rglob(".hydra")):  # which both `begin` and `kept_apart` write
         run_dir = hydra_dir.parent
         name = run_dir.relative_to(sweep_dir).as_posix()
         if (run_dir / ERROR_FILE).exists():
@@ -105,18 +112,22 @@ class SweepProgress(Callback):
         """Print the table of outcomes.
 
         Raises:
-            SystemExit: with status 1, if a run failed.
+            SystemExit: with status 1, if a run failed or is not finished.
         """
         found = outcomes(Path(config.hydra.sweep.dir))
         failed = [outcome for outcome in found if outcome.state == "failed"]
+        unfinished = [outcome for outcome in found if outcome.state == "unfinished" and not config.plan]
         table = Table(title=f"{config.hydra.sweep.dir}: {len(found)} runs, {len(failed)} failed")
         for column in ("run", "state", "error"):
             table.add_column(column, overflow="fold")
         for outcome in found:
             table.add_row(*outcome)
         Console(width=None if Console().is_terminal else 140).print(table)
+        if unfinished:
+            print(f"{len(unfinished)} runs are not finished: another process may be at them", flush=True)
         if failed:
             print("the same command tries the failed runs again and skips the finished ones", flush=True)
+        if failed or unfinished:
             raise SystemExit(1)
 
 

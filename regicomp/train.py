@@ -35,8 +35,11 @@ def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         ValueError: a setting, a folder, an image or a checkpoint is not as expected, or `run_dir` is in use.
         SystemExit: a signal asked the process to leave (interrupts.REQUEUE).
     """
-    with locking.sole_user(run_dir), ranks.others(cfg, run_dir, strategy.devices(cfg)):
-        return _train(cfg, run_dir)
+    with locking.sole_user(run_dir):
+        if ranks.rank() == 0:
+            sweep.begin(cfg, run_dir)
+        with ranks.others(cfg, run_dir, strategy.devices(cfg)):
+            return _train(cfg, run_dir)
 
 
 def take_part(cfg: DictConfig, run_dir: Path) -> None:
@@ -213,6 +216,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
             watch,
             checkpointing.Checkpoints(run_dir / "checkpoints", cfg.trainer.checkpoint_every),
             loggers.RateBar(refresh_rate=cfg.trainer.log_every),
+            *([profiling.FirstUpdate()] if cfg.compile and first else []),
             *([profiling.Profile(run_dir)] if cfg.profile else []),
         ],
         enable_checkpointing=False,
@@ -267,7 +271,7 @@ def main(cfg: DictConfig) -> None:
     """Entry point."""
     with interrupts.requeued():
         if config.in_sweep():
-            with sweep.kept_apart(config.run_dir()):
+            with sweep.kept_apart(cfg, config.run_dir()):
                 _checked(sweep.resuming(cfg))
         else:
             with files.told_in_one_line():

@@ -64,6 +64,9 @@ def test_it_measures_and_does_not_repeat_itself(tmp_path: Path) -> None:
         "--parts",
         "steps",
         "scaling",
+        "data",
+        "--data-crops",
+        "4",
         "--crops",
         "64",
         "128",
@@ -82,3 +85,4 @@ def test_it_measures_and_does_not_repeat_itself(tmp_path: Path) -> None:
     assert "below" in readme
     assert "| hyperprior (tiny) |" in readme
     assert "a megapixel" in readme
+    assert "| streamed from shards, 2 workers |" in readme

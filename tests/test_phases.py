@@ -96,6 +96,13 @@ def test_wrong_schedules_and_strategies_are_refused(
     assert expected in str(caught.value)
 
 
+def test_compiling_without_a_compiler_is_refused(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    config.check_train(composed())
+    with pytest.raises(ValueError, match=r"`compile` \(=True\) needs a C\+\+ compiler.*no no-such-compiler on"):
+        config.check_train(composed("compile=true"))
+
+
 SCHEDULE = (
     "trainer.max_steps=6",
     "reg.warmup_steps=0",

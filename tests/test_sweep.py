@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regicomp import files, sweep
+from regicomp import files, locking, sweep
 
 
 @given(st.text(min_size=1, max_size=400), st.text(min_size=1, max_size=400))
@@ -77,3 +77,23 @@ def test_a_sweep_goes_on_where_it_was(
     assert after["run"] == before["run"]
     for name, entry in after["testsets"].items():
         assert entry["bpp"] == before["testsets"][name]["bpp"]
+
+
+def test_a_run_that_another_process_is_at_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    """Refused in a line; not a file of the running run's folder is written, altered or removed."""
+    run = tmp_path / "all" / "taken"
+    for name in (".hydra/config.yaml", ".hydra/hydra.yaml", "error.txt", "checkpoints/.step-000000004.x.regicomp.tmp"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("the other's")
+
+    def seen() -> dict[Path, tuple[int, int]]:
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in [run, *run.rglob("*")]}
+
+    with locking.sole_user(run):
+        (run / "checkpoints" / ".step-000000004.x.regicomp.tmp").write_text("half of it")
+        before = seen()
+        done = _sweep(folder, run.parent, "hydra.sweep.subdir=taken")
+        assert seen() == before
+    assert "this run failed, the sweep goes on: InUse: `hydra.run.dir`" in done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr

@@ -205,6 +205,7 @@ def spoilt_numbers(bench: Bench) -> list[Row]:
     for name, inject in (
         ("NaN in the loss", injections.nan_in_loss),
         ("NaN in the gradient of φ", injections.nan_in_phi),
+        ("NaN in the gradient of θ", injections.nan_in_theta),
         ("infinity in the gradient of θ", injections.inf_in_theta),
     ):
         tiny = bench.tiny(inject.__name__)
@@ -259,6 +260,55 @@ def nan_in_checkpoint(bench: Bench) -> Row:
     return Row("NaN in the newest checkpoint", 1, int(good), "named, the one before used; the same bits")
 
 
+_FILES = 20
+
+
+def _photographs(bench: Bench, name: str) -> Path:
+    """A folder of `_FILES` pictures."""
+    folder = bench.root / name
+    folder.mkdir()
+    pictures = sorted(bench.images.iterdir())
+    for k in range(_FILES):
+        shutil.copy(pictures[k % len(pictures)], folder / f"photograph{k:02d}.png")
+    return folder
+
+
+def files_lost(bench: Bench, tries: int) -> Row:
+    """A tenth of the training folder vanishes in mid-run: each file that is missed is named once and counted."""
+    survived = 0
+    for k in range(tries):
+        folder = _photographs(bench, f"photographs{k}")
+        more = (f"data.train_dir={folder}", "data.cache=false", "data.batch_size=4", f"seed={k}")
+        said = harness.finish(bench.tiny(f"files-lost{k}"), *more, before=injections.files_lost)
+        names = [path.name for path in folder.with_name(f"{folder.name}-lost").iterdir()]
+        named = len(names) == _FILES // 10 and all(said.count(f"{folder / name}") == 1 for name in names)
+        counted = f"{len(names)} of {_FILES} training images could not be read in mid-run" in said
+        whole = len((bench.root / f"files-lost{k}" / "metrics.csv").read_text().splitlines()) == harness.STEPS + 1
+        survived += named and counted and whole and _finite(bench.root / f"files-lost{k}")
+    return Row(
+        "a data folder losing a tenth of its files in mid-run", tries, survived, "each named once, counted, replaced"
+    )
+
+
+def files_lost_and_found(bench: Bench) -> Row:
+    """The same with data.on_error=raise: an error in a line; with the files back, the bits of an undisturbed run."""
+    folder = _photographs(bench, "photographs-raise")
+    more = (f"data.train_dir={folder}", "data.cache=false", "data.batch_size=4", "data.on_error=raise")
+    reference, tiny = bench.tiny("files-there"), bench.tiny("files-lost-raise")
+    harness.finish(reference, *more)
+    process = harness.start(tiny, *more, before=injections.files_lost)
+    status, said = process.wait(), process.said()
+    away = sorted(folder.with_name(f"{folder.name}-lost").iterdir())
+    told = status == 2 and any(f"error: {folder / path.name}" in said for path in away) and "Traceback" not in said
+    for path in away:
+        path.rename(folder / path.name)
+    harness.finish(tiny, *more)
+    good = told and not harness.differences(tiny.run, reference.run)
+    return Row(
+        "the same with data.on_error=raise", 1, int(good), "exit 2, one line; with the files back, the same bits"
+    )
+
+
 def two_runs(bench: Bench, tries: int) -> Row:
     """A second run is started in the directory of one that trains."""
     survived = 0
@@ -303,6 +353,8 @@ def everything(bench: Bench, count: int, only: str = "") -> Iterator[Row]:
         "numbers-stop": lambda: stopped(bench),
         "numbers-checkpoint": lambda: nan_in_checkpoint(bench),
         "clock": lambda: clock(bench),
+        "files-lost": lambda: files_lost(bench, few),
+        "files-lost-raise": lambda: files_lost_and_found(bench),
         "kills": lambda: kills(bench, count),
     }
     for name, fault in faults.items():

@@ -37,6 +37,11 @@ def nan_in_phi() -> None:
     _at(range(6, 8), lambda module: _spoil(module.phi, float("nan")))
 
 
+def nan_in_theta() -> None:
+    """Two updates whose gradient of θ holds a NaN."""
+    _at(range(6, 8), lambda module: _spoil(module.theta, float("nan")))
+
+
 def inf_in_theta() -> None:
     """Two updates whose gradient of θ holds an infinity."""
     _at(range(6, 8), lambda module: _spoil(module.theta, float("inf")))
@@ -61,6 +66,20 @@ def nan_for_long() -> None:
 def nan_from_the_start() -> None:
     """The same from the first update on: there is no good checkpoint to go back to."""
     _at(range(10**6), lambda module: _spoil(module.phi, float("nan")))
+
+
+def files_lost() -> None:
+    """At update 6 every tenth file of the training folder is moved to a folder beside it."""
+
+    def move(module: RegularizedCodec) -> None:
+        data: Any = module.trainer.datamodule  # pyright: ignore
+        folder = Path(data.cfg.train_dir)
+        away = folder.with_name(f"{folder.name}-lost")
+        away.mkdir()
+        for path in sorted(folder.iterdir())[::10]:
+            path.rename(away / path.name)
+
+    _at(range(6, 7), move)
 
 
 def disk_full_at_record() -> None:

@@ -34,6 +34,10 @@ def test_going_back(bench: campaign.Bench) -> None:
     _survives(*campaign.rolled_back(bench, ("update 9",)))
 
 
+def test_a_folder_that_loses_files(bench: campaign.Bench) -> None:
+    _survives(campaign.files_lost(bench, 1))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_everything(bench: campaign.Bench) -> None:
