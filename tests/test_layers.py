@@ -40,6 +40,7 @@ LAYERS = (
     "export",
     "coder",
     "evaluation",
+    "parallel",
     "anchors",
     "record",
     "runs",
