@@ -10,8 +10,8 @@ KILLS ?= 100
 EXAMPLES ?= 1000
 MINUTES ?= 120
 
-.PHONY: help setup train test test-slow test-browser test-slurm test-faults test-configurations soak audit lint format bench \
-	bench-table bench-coding first-light identities fuzz clean
+.PHONY: help setup train test test-slow test-browser test-slurm test-faults test-sweep-kills test-configurations soak \
+	audit lint format bench bench-table bench-coding bench-evaluation first-light experiments-tiny identities fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -48,6 +48,9 @@ test-faults: setup ## faults injected into tiny runs: kills, full disks, NaN; wr
 test-configurations: setup ## random configurations: each trains and evaluates or is refused (EXAMPLES=1000)
 	REGICOMP_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/faults/test_configurations.py -k many -s
 
+test-sweep-kills: setup ## kill -9 of a tiny sweep at random moments, ten times, then one more start: the same report
+	$(BIN)/python tests/faults/campaign.py --only sweep-kills --out outputs/sweep_kills.md
+
 soak: setup ## train for MINUTES=120 and watch memory, speed and checkpoints
 	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
@@ -72,9 +75,23 @@ bench-table: setup ## the five backbones against CompressAI's loop: time, memory
 bench-coding: setup ## time encoding and decoding at full size against CompressAI (needs $$REGICOMP_DATA/kodak)
 	$(BIN)/python -m bench.coding
 
+bench-evaluation: setup ## our evaluation against compressai.utils.eval_model on Kodak (CODEC=codec.safetensors of a hyperprior)
+	$(BIN)/python -m bench.evaluation --workers $(JOBS) $(if $(CODEC),--codec $(CODEC))
+
 first-light: setup ## the two runs of experiments/first_light (needs $$REGICOMP_DATA, 80 minutes on 2 cores)
 	$(BIN)/python -m regicomp.train experiment=first_light reg.alpha=0 hydra.run.dir=outputs/first_light/alpha0 ckpt=last
 	$(BIN)/python -m regicomp.train experiment=first_light reg.alpha=0.1 hydra.run.dir=outputs/first_light/alpha0.1 ckpt=last
+
+TINY = OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train -m size=tiny hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
+TINY_SWEEPS := kodak alpha generalization alignment
+
+experiments-tiny: setup ## the tiny version of every experiment, and a report of them (needs $$REGICOMP_DATA, an hour)
+	$(TINY) experiment=start
+	for name in $(TINY_SWEEPS); do $(TINY) experiment=$$name || exit; done
+	$(TINY) experiment=families source=hyperprior,autoregressive,elic,mlicpp hydra.sweep.dir=multirun/families-tiny \
+		init_from=multirun/start-tiny/hyperprior/codec.safetensors
+	$(BIN)/python -m experiments.families.tabulate multirun/families-tiny --out outputs/experiments-tiny/families
+	$(BIN)/python -m regicomp.report $(TINY_SWEEPS:%=multirun/%-tiny) --images 1 --out outputs/experiments-tiny
 
 fuzz: setup ## decode 20,000 damaged files, and 1,000 forged ones, and say what came of them
 	$(BIN)/python tests/fuzz/mutations.py

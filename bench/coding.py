@@ -133,10 +133,12 @@ def take(codec: Any, x: Tensor) -> tuple[Taken, Tensor]:
     return Taken(encode, decode, encode_cpu, decode_cpu, _size(coded["strings"])), out["x_hat"]
 
 
-def _kodak(count: int) -> list[Path]:
+def kodak(count: int, wide: bool = True) -> list[Path]:
+    """So many Kodak images, spread over the set; or of its 768×512 ones."""
     found = images.find(Path(os.environ.get("REGICOMP_DATA", "data")) / "kodak")
-    wide = [path for path in found if images.size(path) == (768, 512)]
-    return wide[:: max(1, len(wide) // count)][:count]
+    if wide:
+        found = [path for path in found if images.size(path) == (768, 512)]
+    return found[:: max(1, len(found) // count)][:count]
 
 
 def compare(backbone: str, arguments: argparse.Namespace, paths: list[Path]) -> dict[str, Any]:
@@ -226,7 +228,7 @@ def main() -> None:
     config.register_resolvers()
     torch.set_num_threads(arguments.threads)
     machine = {**this_machine(), "threads": arguments.threads, "precision": arguments.precision}
-    paths = _kodak(arguments.images)
+    paths = kodak(arguments.images)
     console = Console(width=150)
     console.print(", ".join(f"{key}: {value}" for key, value in machine.items()))
     table = Table(title=f"seconds an image of 768×512 ({len(paths)} of Kodak); in brackets the ratio of processor time")

@@ -210,6 +210,13 @@ class Codec:
         rate = float(rate_bpp(out["likelihoods"].values(), height * width))
         return out["x_hat"].clamp(0, 1)[..., :height, :width].cpu(), rate
 
+    @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Within the block, nothing of one image is computed twice by `encode`, `decode` and `reconstruct`."""
+        walks = self.network.remembering() if hasattr(self.network, "remembering") else contextlib.nullcontext()
+        with self._transforms.remembering(), walks:
+            yield
+
     def _checked(self, x: Tensor) -> Tensor:
         batch = x if x.dim() == 4 else x[None]
         if batch.dim() != 4 or tuple(batch.shape[:2]) != (1, 3) or not batch.numel() or not x.is_floating_point():

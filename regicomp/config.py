@@ -47,12 +47,18 @@ def _by_size(paper: Any, tiny: Any, *, _root_: DictConfig) -> Any:
     return tiny if _root_.size == "tiny" else paper
 
 
+def _label(group: str, *, _root_: DictConfig) -> str:
+    """Resolver `label`: the name of what is chosen in a group, such as `elic` of `backbone`."""
+    return label(group, _root_[group]._target_)
+
+
 def register_resolvers() -> None:
     """Make the resolvers that conf/ uses known to OmegaConf."""
     # Our files of launchers' settings bear the plugins' names, which Hydra 1.3 remarks on.
     warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
     OmegaConf.register_new_resolver("width", _width, replace=True)
     OmegaConf.register_new_resolver("by_size", _by_size, replace=True)
+    OmegaConf.register_new_resolver("label", _label, replace=True)
     OmegaConf.register_new_resolver("run_folder", files.folder_name, replace=True)
     OmegaConf.register_new_resolver("job_name", ranks.job_name, replace=True)
 
@@ -107,7 +113,7 @@ def _one_of(setting: str, *values: Any) -> Rule:
     def holds(value: Any) -> bool:
         return any(value == v and type(value) is type(v) for v in values)
 
-    return Rule(setting, holds, "one of " + ", ".join(str(v).lower() for v in values))
+    return Rule(setting, holds, "one of " + ", ".join("null" if v is None else str(v).lower() for v in values))
 
 
 def _text(setting: str, null: bool = False) -> Rule:
@@ -196,6 +202,8 @@ TRAIN_RULES = (
     _whole("guard.rollbacks", 0),
     _whole("guard.alarm_rows", 1),
     _one_of("deterministic", True, False),
+    _whole("evaluation.workers", 1),
+    _whole("evaluation.images", 1, null=True),
     _one_of("precision", "auto", "bf16", "float32"),
     _one_of("channels_last", "auto", True, False),
     _one_of("logger.wandb", True, False),
@@ -326,7 +334,15 @@ def _check_strategy(cfg: DictConfig) -> None:
 
 def check_evaluate(cfg: DictConfig) -> None:
     """Refuse settings of `regicomp.evaluate`; see `check_train`."""
-    rules = (_text("checkpoint"), _text("source_checkpoint", null=True), *DATA_RULES)
+    rules = (
+        _text("checkpoint"),
+        _text("source_checkpoint", null=True),
+        _whole("workers", 1),
+        _whole("images", 1, null=True),
+        _one_of("threads", 1, 2, 4, 8, None),
+        _one_of("precision", "auto", "bf16", "float32"),
+        *DATA_RULES,
+    )
     _apply(tuple(r for r in rules if r.setting != "data.train_dir"), cfg)
     if not len(cfg.testsets) and not len(cfg.data.test_dirs):
         raise ValueError("`testsets` (=[]) and `data.test_dirs` are both empty: name at least one test set")
@@ -415,9 +431,12 @@ def config_hash(cfg: DictConfig) -> str:
         plain.pop(key, None)
     if not plain.get("phases"):
         plain.pop("phases", None)
+    if plain.get("evaluation", {}).get("images") is None:
+        plain.pop("evaluation", None)
     for group, keys in {
         "trainer": ("log_every", "checkpoint_every"),
         "data": ("workers", "cache", "device_crops", "retries"),
+        "evaluation": ("workers",),
     }.items():
         for key in keys:
             plain.get(group, {}).pop(key, None)

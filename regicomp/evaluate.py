@@ -18,13 +18,22 @@ def main(cfg: DictConfig) -> None:
     with files.told_in_one_line():
         config.check_evaluate(cfg)
         config.quiet_libraries()
-        from regicomp import evaluation, export, measuring
+        import torch
+
+        from regicomp import evaluation, export, measuring, parallel
         from regicomp.data import testsets
 
-        measured = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
+        if cfg.threads is not None:
+            torch.set_num_threads(cfg.threads)
+        measured = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs, cfg.images)
         loaded = export.load_codec(Path(cfg.checkpoint))
         source = export.load_source(Path(cfg.source_checkpoint)).network if cfg.source_checkpoint else None
-        measuring.measure(config.run_dir(), evaluation.Codec(loaded), source, measured, loaded.run, {})
+        codec = evaluation.Codec(loaded, cfg.precision)
+        source_file = Path(cfg.source_checkpoint) if cfg.source_checkpoint else None
+        trained = parallel.Files(Path(cfg.checkpoint), source_file, cfg.precision)
+        timing = {"threads": torch.get_num_threads(), "workers": cfg.workers, "precision": cfg.precision}
+        with parallel.processes(cfg.workers, trained) as helpers:
+            measuring.measure(config.run_dir(), codec, source, measured, loaded.run, timing, helpers)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""One image at a time: pixels -> bytes on disk -> pixels -> numbers."""
+"""One image at a time: pixels -> bytes on disk -> pixels -> numbers; several at once in `parallel`."""
 
 from __future__ import annotations
 
 import math
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from regicomp import collective
 from regicomp.coder import Codec, to_pixels, to_tensor
 from regicomp.data.images import Pixels
-from regicomp.data.testsets import TestSet
+from regicomp.data.testsets import TestImage, TestSet
 from regicomp.source.base import SourceModel
 
 _MS_SSIM_LEAST_SIDE = 161  # five scales of an 11-pixel window
@@ -64,11 +64,14 @@ def ms_ssim_of(x: Pixels, x_hat: Pixels) -> tuple[float | None, float | None]:
 def evaluate_image(codec: Codec, name: str, pixels: Pixels, source: SourceModel | None = None) -> ImageResult:
     """Code an image to a file and back, and measure.
 
+    The encoder's reconstruction takes y and what was predicted of it from `encode`, and x̂ from `decode` if ŷ is equal
+    to the bit.
+
     Raises:
         RuntimeError: the decoded image is not the encoder's reconstruction.
     """
     height, width = pixels.shape[:2]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, codec.remembering():
         path = Path(folder) / "image.rgc"
         started = time.perf_counter()
         path.write_bytes(codec.encode(pixels))
@@ -76,7 +79,7 @@ def evaluate_image(codec: Codec, name: str, pixels: Pixels, source: SourceModel 
         x_hat = codec.decode(path.read_bytes())
         decoded = time.perf_counter()
         size = path.stat().st_size
-    expected, estimated = codec.reconstruct(pixels)
+        expected, estimated = codec.reconstruct(pixels)
     rounded = to_pixels(x_hat)
     if not np.array_equal(rounded, to_pixels(expected)):
         worst = float((x_hat - expected).abs().max()) * 255
@@ -119,8 +122,39 @@ def average(images: Iterable[ImageResult]) -> dict[str, Any]:
     return {**entry, "images": rows}
 
 
+def measure(codec: Codec, image: TestImage, source: SourceModel | None = None) -> ImageResult:
+    """Load an image and measure it.
+
+    Raises:
+        ValueError: the image or its container is refused; the image is named.
+        RuntimeError: anything else failed; the image is named.
+        OSError: the disk failed.
+    """
+    try:
+        return evaluate_image(codec, image.name, image.load(), source)
+    except OSError:
+        raise
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        if f"{image.name}:" not in text:
+            text = f"{image.name}: {text}"
+        raise (ValueError if isinstance(error, ValueError) else RuntimeError)(text) from error
+
+
+class Helpers(Protocol):
+    """Processes that measure images."""
+
+    def measure(self, images: Sequence[TestImage]) -> Iterator[tuple[int, ImageResult]]:
+        """Each image's number in the list and its result, as they come."""
+        ...
+
+
 def evaluate(
-    codec: Codec, testset: TestSet, source: SourceModel | None = None, bar: tqdm[Any] | None = None
+    codec: Codec,
+    testset: TestSet,
+    source: SourceModel | None = None,
+    bar: tqdm[Any] | None = None,
+    helpers: Helpers | None = None,
 ) -> dict[str, Any]:
     """Measure a codec on a test set; the test set's entry in the record.
 
@@ -131,11 +165,14 @@ def evaluate(
         testset: images of any sizes.
         source: q_θ, to measure H_θ(X|X̂) too.
         bar: moved on after each image.
+        helpers: processes that measure this process's share with the same codec and q_θ; None: this one does.
     """
-    results: list[ImageResult] = []
     world = collective.world()
-    for image in testset.images[collective.rank() :: world]:
-        results.append(evaluate_image(codec, image.name, image.load(), source))
+    share = testset.images[collective.rank() :: world]
+    measured = helpers.measure(share) if helpers else ((k, measure(codec, i, source)) for k, i in enumerate(share))
+    results: dict[int, ImageResult] = {}
+    for k, result in measured:
+        results[k] = result
         if bar is not None:
             bar.update(world)
     shares = collective.gather(results)

@@ -27,6 +27,7 @@ def measure(
     testsets: list[TestSet],
     run: dict[str, Any],
     timing: dict[str, float],
+    helpers: evaluation.Helpers | None = None,
 ) -> Measured:
     """Code every image of every test set to bytes and back, and write `results.json` and `summary.png`.
 
@@ -37,6 +38,7 @@ def measure(
         testsets: what is measured; the picture shows the first.
         run: the record's `run` entry.
         timing: seconds already spent, for the record.
+        helpers: processes that measure images of this codec and q_θ; see `parallel`.
 
     Returns:
         The record, and the anchors' curves.
@@ -48,7 +50,7 @@ def measure(
     entries: dict[str, Any] = {}
     for testset in testsets:
         with tqdm(total=len(testset.images), desc=f"measuring on {testset.name}", unit="image", leave=False) as bar:
-            entries[testset.name] = evaluation.evaluate(codec, testset, source, bar)
+            entries[testset.name] = evaluation.evaluate(codec, testset, source, bar, helpers)
     written = {
         "schema": record.SCHEMA,
         "run": run,

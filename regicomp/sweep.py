@@ -33,7 +33,9 @@ def size(overrides: list[str], params: Mapping[str, Any] | None = None) -> int:
     """Number of runs in a sweep, from its command line and the sweeper's own `params` (experiments have them)."""
     listed = [f"{key}={value}" for key, value in (params or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*listed, *overrides])
-    return math.prod(len(list(o.sweep_string_iterator())) for o in parsed if o.is_sweep_override())
+    # Of a setting named twice the later counts: the command line's, as the sweeper has it.
+    counts = {o.get_key_element(): len(list(o.sweep_string_iterator())) if o.is_sweep_override() else 1 for o in parsed}
+    return math.prod(counts.values())
 
 
 @contextlib.contextmanager

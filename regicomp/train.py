@@ -59,8 +59,8 @@ def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     from regicomp.data import testsets  # imports no torch: a missing folder is told at once
 
     combinations.check_files(cfg)
-    found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs)
-    from regicomp import checkpointing, collective, dashboard, evaluation, export, measuring, record
+    found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs, cfg.evaluation.images)
+    from regicomp import checkpointing, collective, dashboard, evaluation, export, measuring, parallel, record
 
     finished = run_dir / "results.json"
     if finished.exists() and cfg.ckpt == "last":
@@ -94,9 +94,12 @@ def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         elif collective.world() == 1:  # nothing was left to train, so the processes never met: the first measures
             return {}
         collective.gather(None)  # the files are written
-        codec = evaluation.Codec(export.load_codec(run_dir / "codec.safetensors"))
-        source = export.load_source(run_dir / "source.safetensors").network if module.regularizer is not None else None
-        measured = measuring.measure(run_dir, codec, source, found, about, _timing(seconds))
+        source_file = run_dir / "source.safetensors" if module.regularizer is not None else None
+        trained = parallel.Files(run_dir / "codec.safetensors", source_file)
+        codec = evaluation.Codec(export.load_codec(trained.codec))
+        source = None if source_file is None else export.load_source(source_file).network
+        with parallel.processes(cfg.evaluation.workers, trained) as helpers:
+            measured = measuring.measure(run_dir, codec, source, found, about, _timing(seconds), helpers)
         dashboard.log_record(run_dir, measured.record, measured.anchors)
     finally:
         dashboard.finish()

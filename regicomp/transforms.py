@@ -100,6 +100,33 @@ def in_tiles(transform: Callable[[Tensor], Tensor], x: Tensor, scale: _Scale, ti
     return out
 
 
+class _Known(NamedTuple):
+    """What a transform was last given, and what it gave."""
+
+    given: Tensor
+    found: Tensor
+
+
+class _Remembered:
+    """A transform that is not computed again on what it was given last.
+
+    Equal means equal to the bit and laid out alike, so that what is found is what would be computed.
+    """
+
+    def __init__(self, compute: Callable[[Tensor], Tensor], memory: dict[str, _Known], name: str) -> None:
+        self._compute, self._memory, self._name = compute, memory, name
+
+    def __call__(self, x: Tensor) -> Tensor:
+        known = self._memory.get(self._name)
+        if known is None or not _same(known.given, x):
+            known = self._memory[self._name] = _Known(x.clone(), self._compute(x))
+        return known.found.clone()
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.stride() == b.stride() and torch.equal(a, b)
+
+
 class Transforms:
     """Sets how a network's g_a and g_s are computed.
 
@@ -115,6 +142,7 @@ class Transforms:
     def __init__(self, network: nn.Module, stride: int, precision: str) -> None:
         self._network, self._stride, self._precision = network, stride, precision
         self._reaches: tuple[int, int] | None = None
+        self._memory: dict[str, _Known] | None = None
         with transforms_in(network, precision):
             pass
 
@@ -133,6 +161,15 @@ class Transforms:
         return self._reaches
 
     @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Compute neither transform twice in a row on the same values within the block."""
+        self._memory = {}
+        try:
+            yield
+        finally:
+            self._memory = None
+
+    @contextlib.contextmanager
     def use(self, tile: int) -> Iterator[None]:
         """Compute so within the block.
 
@@ -144,19 +181,28 @@ class Transforms:
         """
         if tile % TILE_UNIT:
             raise ValueError(f"`tile` (={tile}) must be a multiple of {TILE_UNIT}")
-        with transforms_in(self._network, self._precision):
-            if not tile:
-                yield
-                return
-            parts, scales, margins = _parts(self._network, "tile"), self._scales(), self._measured()
-            before = [part.forward for part in parts]
-            for part, scale, margin in zip(parts, scales, margins, strict=True):
-                part.forward = _tiled(part.forward, scale, tile // max(scale), margin)
-            try:
-                yield
-            finally:
-                for part, forward in zip(parts, before, strict=True):
-                    part.forward = forward
+        with transforms_in(self._network, self._precision), contextlib.ExitStack() as stack:
+            if tile:
+                parts, scales, margins = _parts(self._network, "tile"), self._scales(), self._measured()
+                for part, scale, margin in zip(parts, scales, margins, strict=True):
+                    stack.enter_context(_computed(part, _tiled(part.forward, scale, tile // max(scale), margin)))
+            if self._memory is not None:
+                for name in ("g_a", "g_s"):
+                    part = getattr(self._network, name, None)
+                    if isinstance(part, nn.Module):
+                        stack.enter_context(_computed(part, _Remembered(part.forward, self._memory, name)))
+            yield
+
+
+@contextlib.contextmanager
+def _computed(part: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Within the block, `part` computes `forward`."""
+    before = part.forward
+    part.forward = forward
+    try:
+        yield
+    finally:
+        part.forward = before
 
 
 def _tiled(compute: Callable[[Tensor], Tensor], scale: _Scale, side: int, margin: int) -> Callable[[Tensor], Tensor]:

@@ -172,10 +172,12 @@ def test_quality_picks_lambda_and_widths(composed: Composed) -> None:
 
 def test_the_hash_is_of_what_the_result_depends_on(composed: Composed) -> None:
     same = ["logger=csv", "ckpt=last", "trainer.log_every=7", "trainer.checkpoint_every=9", "data.workers=2"]
+    same += ["evaluation.workers=2"]
     other = ["seed=1", "reg.alpha=0.2", "trainer.max_steps=5000", "data.crop=128", "objective.lmbda=1"]
+    other += ["evaluation.images=3"]
     expected = config.config_hash(composed())
     assert all(config.config_hash(composed(o)) == expected for o in same)
-    assert len({config.config_hash(composed(o)) for o in other} | {expected}) == 6
+    assert len({config.config_hash(composed(o)) for o in other} | {expected}) == 7
 
 
 def test_records_say_what_is_unusual_about_a_regularized_run(composed: Composed) -> None:

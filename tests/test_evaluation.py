@@ -17,7 +17,7 @@ from torch import nn
 from regicomp import anchors, evaluation, export
 from regicomp.data.testsets import TestImage, TestSet
 from regicomp.evaluation import Codec
-from regicomp.export import Spec
+from regicomp.export import Loaded, Spec
 from regicomp.source.hyperprior import HyperpriorSource
 
 SPEC = Spec("compressai.models.ScaleHyperprior", {"N": 12, "M": 16})
@@ -94,6 +94,60 @@ def test_real_bytes_match_the_estimate(codec: Codec) -> None:
 def test_a_decoder_that_lost_step_is_an_error(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     decode = codec.decode
     monkeypatch.setattr(codec, "decode", lambda data: 1 - decode(data))
+    with pytest.raises(RuntimeError, match="differs from the encoder's reconstruction"):
+        evaluation.evaluate_image(codec, "a", picture(64, 64))
+
+
+@pytest.mark.parametrize("tile", [None, 256])
+def test_each_transform_is_computed_once_an_image(codec_file: Path, tile: int | None) -> None:
+    """The encoder's reconstruction takes y from the encoder and x̂ from the decoder; the numbers do not change."""
+    codec = Codec(export.load_codec(codec_file), tile=tile)
+    small, pixels = picture(64, 64), picture(320, 280)
+    codec.decode(codec.encode(small if tile is None else pixels))  # learns the codec's layout and reach
+    seen: list[nn.Module] = []
+
+    def note(module: nn.Module, args: tuple[torch.Tensor], _: torch.Tensor) -> None:
+        if args[0].shape[-1] != codec.stride:  # the size of a cell is asked of an image of one stride
+            seen.append(module)
+
+    for part in (codec.network.g_a, codec.network.g_s):
+        part[0].register_forward_hook(note)
+    result = evaluation.evaluate_image(codec, "a", pixels)
+    tiles = 1 if tile is None else 4
+    assert [seen.count(part[0]) for part in (codec.network.g_a, codec.network.g_s)] == [tiles, tiles]
+    expected, estimated = codec.reconstruct(pixels)
+    assert len(seen) == 4 * tiles  # computed again outside
+    assert result.bpp_estimated == estimated
+    assert result.psnr_db == evaluation.psnr_of(pixels, evaluation.to_pixels(expected))
+
+
+def test_a_latent_is_walked_by_encoder_and_decoder_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = export.build(Spec("regicomp.backbone.elic.Elic", {"N": 8, "M": 8, "groups": [2, 2, 4]}), "backbone")
+    network.update(force=True)  # pyright: ignore
+    codec = Codec(Loaded(network.eval(), Spec("", {}), {}, bytes(32)))
+    codec.encode(picture(64, 64))  # learns the codec's layout
+    walk, walked = network.walk, []  # pyright: ignore
+    monkeypatch.setattr(network, "walk", lambda *given: walked.append(1) or walk(*given))
+    result = evaluation.evaluate_image(codec, "a", picture(80, 70))
+    assert len(walked) == 2
+    assert result.bpp_estimated == codec.reconstruct(picture(80, 70))[1]
+    assert len(walked) == 3
+
+
+def test_a_decoder_of_another_latent_is_an_error(codec_file: Path) -> None:
+    codec = Codec(export.load_codec(codec_file))
+    decompress = codec.network.decompress
+
+    def off_by_a_bit(strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, torch.Tensor]:
+        given = codec.network.g_s.forward
+        codec.network.g_s.forward = lambda y_hat: given(y_hat + 1)
+        try:
+            return decompress(strings, shape)
+        finally:
+            codec.network.g_s.forward = given
+
+    codec.network.decompress = off_by_a_bit
     with pytest.raises(RuntimeError, match="differs from the encoder's reconstruction"):
         evaluation.evaluate_image(codec, "a", picture(64, 64))
 

@@ -41,6 +41,7 @@ LAYERS = (
     "export",
     "coder",
     "evaluation",
+    "parallel",
     "anchors",
     "record",
     "runs",

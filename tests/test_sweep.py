@@ -31,6 +31,7 @@ def test_a_name_that_is_fit_stays_readable() -> None:
 def test_size_of_a_sweep() -> None:
     assert sweep.size(["quality=1,2,3", "reg.alpha=0,0.1", "seed=range(4)", "size=tiny", "testsets=[a,b]"]) == 24
     assert sweep.size(["seed=0,1"], {"quality": "1,2,3", "reg.alpha": "0.1"}) == 6
+    assert sweep.size(["quality=1", "seed=0,1"], {"quality": "1,2,3", "reg.alpha": "0,0.1"}) == 4
 
 
 def _sweep(folder: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:

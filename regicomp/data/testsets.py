@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class TestImage(NamedTuple):
-    """One image of a test set; `load` decodes it."""
+    """One image of a test set; `load` decodes it, here or, since it can be pickled, in another process."""
 
     __test__ = False
 
@@ -33,28 +34,20 @@ class TestSet(NamedTuple):
     images: list[TestImage]
 
 
-def _photos() -> TestSet:
-    """Photographs that scikit-image and scikit-learn ship, 300 to 640 pixels a side."""
+def _photo(name: str) -> Pixels:
     from skimage import data as skimage_data
     from sklearn.datasets import load_sample_image
 
-    def shipped(load: Callable[[], object]) -> Callable[[], Pixels]:
-        return lambda: np.array(load(), dtype=np.uint8)
-
-    return TestSet(
-        "photos",
-        [
-            TestImage("astronaut", shipped(skimage_data.astronaut)),
-            TestImage("cat", shipped(skimage_data.chelsea)),
-            TestImage("coffee", shipped(skimage_data.coffee)),
-            TestImage("flower", shipped(lambda: load_sample_image("flower.jpg"))),
-            TestImage("rocket", shipped(skimage_data.rocket)),
-        ],
-    )
+    image = load_sample_image("flower.jpg") if name == "flower" else getattr(skimage_data, name)()
+    return np.array(image, dtype=np.uint8)
 
 
-def _reader(path: Path) -> Callable[[], Pixels]:
-    return lambda: images.read(path)
+_PHOTOS = {"astronaut": "astronaut", "cat": "chelsea", "coffee": "coffee", "flower": "flower", "rocket": "rocket"}
+
+
+def _photos() -> TestSet:
+    """Photographs that scikit-image and scikit-learn ship, 300 to 640 pixels a side."""
+    return TestSet("photos", [TestImage(name, partial(_photo, shipped)) for name, shipped in _PHOTOS.items()])
 
 
 def _folder(name: str, folder: Path) -> TestSet:
@@ -65,7 +58,7 @@ def _of(name: str, folder: Path, paths: Iterable[Path]) -> TestSet:
     paths = list(paths)
     for path in paths:
         images.header(path)  # what would be refused is refused before a run, not after it
-    return TestSet(name, [TestImage(path.relative_to(folder).as_posix(), _reader(path)) for path in paths])
+    return TestSet(name, [TestImage(path.relative_to(folder).as_posix(), partial(images.read, path)) for path in paths])
 
 
 def _named(name: str, root: Path) -> TestSet:
@@ -88,13 +81,22 @@ def _named(name: str, root: Path) -> TestSet:
     return _of(name, folder, paths)
 
 
-def find(names: Iterable[str], root: str, folders: Iterable[str]) -> list[TestSet]:
+def spread(testset: TestSet, most: int | None) -> TestSet:
+    """At most so many images of a test set, evenly spread over it; None: all."""
+    count = len(testset.images)
+    if most is None or most >= count:
+        return testset
+    return testset._replace(images=[testset.images[k * count // most] for k in range(most)])
+
+
+def find(names: Iterable[str], root: str, folders: Iterable[str], most: int | None = None) -> list[TestSet]:
     """The test sets a run is measured on.
 
     Args:
         names: `photos`, sets that have a manifest (regicomp/data/manifests), or folders of `root`.
         root: folder of named sets (`data.root`).
         folders: further folders, each a test set named after it (`data.test_dirs`).
+        most: images a test set (`evaluation.images`), see `spread`; None: all.
 
     Raises:
         ValueError: a set is missing, incomplete or empty, a file's header is unreadable or of more than 8 bits a
@@ -118,4 +120,4 @@ def find(names: Iterable[str], root: str, folders: Iterable[str]) -> list[TestSe
     for label in labels:
         if labels.count(label) > 1:
             raise ValueError(f"`testsets` and `data.test_dirs` name {label!r} twice; their folders' names must differ")
-    return found
+    return [spread(testset, most) for testset in found]

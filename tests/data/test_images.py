@@ -151,6 +151,15 @@ def test_unknown_and_doubled_test_sets_are_refused(folder: Path) -> None:
     "CI" not in os.environ and "REGICOMP_DATA" not in os.environ,
     reason="the Kodak images are not part of the project: set REGICOMP_DATA to the folder that holds kodak/",
 )
+def test_a_part_of_a_test_set_is_spread_over_it(folder: Path) -> None:
+    def names(most: int | None) -> list[str]:
+        return [image.name for image in testsets.find([], "nowhere", [str(folder)], most)[0].images]
+
+    assert names(None) == names(6) == names(9) == [f"{k}.png" for k in range(6)]
+    assert names(3) == ["0.png", "2.png", "4.png"]
+    assert names(1) == ["0.png"]
+
+
 def test_kodak_is_whole() -> None:
     (kodak,) = testsets.find(["kodak"], os.environ["REGICOMP_DATA"], [])
     assert len(kodak.images) == 24

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import harness
 import injections
 import torch
-from harness import Tiny
+from harness import Tiny, TinySweep
 
 from regicomp import checkpointing, export, guard
 
@@ -109,6 +109,48 @@ def kills(bench: Bench, count: int) -> Row:
         print(f"  {hit} kills, {runs} runs, {good} of them right", flush=True)
     note = f"{runs} runs with their evaluation; each then equal to the undisturbed one to the bit"
     return Row("SIGKILL at a random moment", count, count if kept and good == runs else 0, note)
+
+
+def sweep_kills(bench: Bench, count: int) -> Row:
+    """SIGKILL of a sweep at random moments until `count` have hit, then one more start: runs and report compared."""
+    reference = TinySweep(bench.root / "sweep-reference", bench.images)
+    started = time.monotonic()
+    harness.finish(reference)
+    length = time.monotonic() - started
+    expected = harness.report(reference.run, bench.root / "sweep-report-reference")
+    hit, sweeps, good, kept = 0, 0, 0, True
+    while hit < count:
+        sweep = TinySweep(bench.root / f"sweep{sweeps}", bench.images)
+        sweeps += 1
+        finished: list[str] = []
+        while hit < count:
+            process = harness.start(sweep)
+            process.process.join(bench.random.uniform(0.1, 0.7) * length)
+            process.signal(signal.SIGKILL)
+            status = process.wait()
+            if status == 0:
+                break
+            if status != -signal.SIGKILL:
+                raise RuntimeError(process.said()[-2000:])
+            hit += 1
+            kept = kept and set(finished) <= set(sweep.runs())
+            finished = sweep.runs()
+        said = harness.finish(sweep)
+        kept = kept and said.count("holds the finished run") >= len(finished)
+        same = sweep.runs() == reference.runs() and not any(
+            harness.differences(sweep.run / name, reference.run / name, _results_of(reference.run / name))
+            for name in reference.runs()
+        )
+        report = harness.report(sweep.run, bench.root / f"sweep-report{sweeps}")
+        good += same and report == expected
+        print(f"  {hit} kills, {sweeps} sweeps of {len(reference.runs())} runs, {good} of them right", flush=True)
+    note = f"{sweeps} sweeps of {len(reference.runs())} runs; each then, and its report, equal to the undisturbed one's"
+    return Row("SIGKILL of a sweep", count, count if kept and good == sweeps else 0, note)
+
+
+def _results_of(run: Path) -> list[str]:
+    """The results that a run has: one without α has no q_θ."""
+    return [name for name in harness.RESULTS if (run / name).exists()]
 
 
 def signals(bench: Bench, tries: int) -> Row:
@@ -356,6 +398,7 @@ def everything(bench: Bench, count: int, only: str = "") -> Iterator[Row]:
         "files-lost": lambda: files_lost(bench, few),
         "files-lost-raise": lambda: files_lost_and_found(bench),
         "kills": lambda: kills(bench, count),
+        "sweep-kills": lambda: sweep_kills(bench, max(1, count // 10)),
     }
     for name, fault in faults.items():
         if name.startswith(only):

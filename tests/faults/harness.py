@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import json
 import multiprocessing
 import os
@@ -52,6 +55,22 @@ class Tiny(NamedTuple):
             *(f"trainer.max_steps={STEPS}", f"trainer.checkpoint_every={EVERY}", "trainer.log_every=1"),
             *("ckpt=last", f"hydra.run.dir={self.run}", *more),
         ]
+
+
+class TinySweep(NamedTuple):
+    """A sweep of four tiny runs over λ and α: its folder, and what they are trained and tested on."""
+
+    run: Path
+    images: Path
+
+    def arguments(self, *more: str) -> list[str]:
+        """Its command line."""
+        common = [a for a in Tiny(self.run, self.images).arguments() if not a.startswith(("ckpt=", "hydra.run.dir="))]
+        return ["-m", f"hydra.sweep.dir={self.run}", *common, "quality=1,4", "reg.alpha=0,0.1", *more]
+
+    def runs(self) -> list[str]:
+        """Names of the runs that have a record."""
+        return sorted(path.parent.name for path in self.run.glob("*/results.json"))
 
 
 def _child(arguments: list[str], output: str, before: Callable[[], None] | None) -> None:
@@ -123,7 +142,7 @@ class Process(NamedTuple):
             os.kill(self.process.pid, number)
 
 
-def start(tiny: Tiny, *more: str, before: Callable[[], None] | None = None) -> Process:
+def start(tiny: Tiny | TinySweep, *more: str, before: Callable[[], None] | None = None) -> Process:
     """Start a run; `before` (a module's function) is called in its process first."""
     tiny.run.mkdir(parents=True, exist_ok=True)
     output = tiny.images.parent / f"{tiny.run.name}.{time.monotonic_ns()}.log"
@@ -132,7 +151,7 @@ def start(tiny: Tiny, *more: str, before: Callable[[], None] | None = None) -> P
     return Process(process, output)
 
 
-def finish(tiny: Tiny, *more: str, before: Callable[[], None] | None = None) -> str:
+def finish(tiny: Tiny | TinySweep, *more: str, before: Callable[[], None] | None = None) -> str:
     """Run to the end; what it printed.
 
     Raises:
@@ -179,6 +198,17 @@ def differences(run: Path, reference: Path, names: Iterable[str] = RESULTS) -> l
     if not (run / "results.json").exists() or record(run) != record(reference):
         found.append("results.json")
     return found + [str(p.relative_to(run)) for p in run.rglob(".*.regicomp.tmp")]
+
+
+def report(sweep: Path, out: Path) -> dict[str, Any]:
+    """The tables that `regicomp.report` makes of a sweep, without what differs between equal runs: seconds."""
+    from regicomp.report import __main__ as command
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        command.main([str(sweep), "--out", str(out), "--no-anchors", "--images", "0", "--min-span", "0"])
+    with (out / "results.csv").open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in csv.DictReader(file)]
+    return {"results.csv": rows, **{name: (out / name).read_text() for name in ("bd_rate.csv", "bd_rate.md")}}
 
 
 def newest_step(run: Path) -> int:

@@ -39,6 +39,12 @@ def test_a_folder_that_loses_files(bench: campaign.Bench) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_sweep(bench: campaign.Bench) -> None:
+    _survives(campaign.sweep_kills(bench, 10))
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_everything(bench: campaign.Bench) -> None:
     _survives(*campaign.everything(bench, 20))
