@@ -45,7 +45,7 @@ def _draw(path: Path, runs: list[dict[str, Any]], testset: str, curves: dict[str
         label = f"{run['run']['backbone']}, α = {run['run']['alpha']:g}"
         axes.plot([entry["bpp"]], [entry["psnr_db"]], marker=marker, markersize=11, linestyle="none", label=label)
     axes.set(xlim=(0.05, 0.8), ylim=(20, 33), xlabel="rate [bits per pixel]", ylabel="PSNR [dB]")
-    axes.set_title(f"{testset}, bytes on disk, {runs[0]['run']['steps']} training steps")
+    axes.set_title(f"{testset}, bytes on disk")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=110)
