@@ -486,9 +486,8 @@ def write_composed(cfg: DictConfig, run_dir: Path) -> None:
 
     if not HydraConfig.initialized():
         return
-    hydra = HydraConfig.instance().cfg
-    assert hydra is not None
-    for name, value in (("config", cfg), ("hydra", hydra), ("overrides", hydra.hydra.overrides.task)):
+    composed: Any = HydraConfig.instance().cfg
+    for name, value in (("config", cfg), ("hydra", composed), ("overrides", composed.hydra.overrides.task)):
         files.write_bytes(run_dir / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(value).encode())
 
 

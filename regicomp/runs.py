@@ -184,8 +184,15 @@ def _family(about: dict[str, Any]) -> Family:
         distortion=str(about.get("distortion") or "mse"),
         size=about.get("size"),
         variant=about.get("variant"),
-        budget=Budget(None if steps is None else int(steps), *(about.get(k) for k in ("data", "crop", "batch_size"))),
+        budget=Budget(
+            None if steps is None else int(steps), _data(about.get("data")), about.get("crop"), about.get("batch_size")
+        ),
     )
+
+
+def _data(named: Any) -> str | None:
+    """What a run was trained on, as a word: records list their folders."""
+    return ", ".join(map(str, named)) if isinstance(named, list) else named
 
 
 def _arrays(entry: dict[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def record(
         "quality": quality,
         "seed": seed,
         "steps": 20000,
+        "data": ["photographs", "scans"],
         "parameters": 5_000_000,
         "source_parameters": 900_000 if alpha else 0,
         "config_hash": f"{zlib.crc32(repr((backbone, alpha, quality, seed, run)).encode()):08x}",
