@@ -100,7 +100,8 @@ class _Watch(Callback):
         self._last = now
 
 
-def _compose(arguments: argparse.Namespace, crop: int, *overrides: str) -> Any:
+def compose_step(arguments: argparse.Namespace, crop: int, *overrides: str) -> Any:
+    """The configuration of one of our steps on crops of side `crop`."""
     with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
         return compose(
             "train",
@@ -138,7 +139,7 @@ def fit(module: RegularizedCodec, cfg: Any, steps: int, losses: list[float] | No
 
 def _variants(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[int], list[float]]]]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loop, plain = ExampleLoop(device), _compose(arguments, arguments.crop)
+    loop, plain = ExampleLoop(device), compose_step(arguments, arguments.crop)
     data = CropData(plain.data, 1000, 0)
 
     def example(steps: int) -> list[float]:
@@ -155,7 +156,7 @@ def _variants(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[in
         ("regularized, one pass", ["reg.alpha=0.1"]),
         ("regularized, two passes", ["reg.alpha=0.1", "reg.form=two_pass"]),
     ):
-        cfg = _compose(arguments, arguments.crop, *overrides)
+        cfg = compose_step(arguments, arguments.crop, *overrides)
         module = build_networks(cfg)[0]
         yield name, lambda steps, module=module, cfg=cfg: fit(module, cfg, steps)
 
@@ -172,7 +173,7 @@ def step_times(arguments: argparse.Namespace) -> dict[str, float]:
 
 def final_losses(arguments: argparse.Namespace) -> dict[str, float]:
     """Mean loss of the last 50 of `loss_steps` updates; both loops with the same weights, crops and noise."""
-    cfg, steps = _compose(arguments, arguments.loss_crop, "reg.alpha=0"), arguments.loss_steps
+    cfg, steps = compose_step(arguments, arguments.loss_crop, "reg.alpha=0"), arguments.loss_steps
     module, ours, example = build_networks(cfg)[0], [], []
     loop = ExampleLoop(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     for step, crops in enumerate(CropData(cfg.data, steps, 0).train_dataloader()):
