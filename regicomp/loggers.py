@@ -25,6 +25,7 @@ COLUMNS = (
     "alpha",
     "pressure",
     "capped",
+    "along",
     "log_scale",
     "skipped",
     "lr",
