@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing as mp
 import os
-import pickle
 import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -58,11 +57,9 @@ def _serve(pipe: Connection, files: Files, threads: int) -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    try:
-        pickle.loads(pickle.dumps(error))
-        return error
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+    """The error itself if it is one of Python's own, which its arguments rebuild elsewhere, else its description."""
+    plain = type(error).__module__ == "builtins" and all(isinstance(a, str | int) for a in error.args)
+    return error if plain else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 class _Process(NamedTuple):
