@@ -57,6 +57,7 @@ def _trained(cfg: DictConfig) -> tuple[_Watched, export.Spec]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # MLIC++ takes minutes
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_three_hundred_steps_lower_the_loss_and_bytes_are_the_estimate(
     composed: Composed, backbone: str, tmp_path: Path
