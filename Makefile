@@ -78,7 +78,7 @@ bench-coding: setup ## time encoding and decoding at full size against CompressA
 bench-evaluation: setup ## our evaluation against compressai.utils.eval_model on Kodak (CODEC=codec.safetensors of a hyperprior)
 	$(BIN)/python -m bench.evaluation --workers $(JOBS) $(if $(CODEC),--codec $(CODEC))
 
-first-light: setup ## the runs of experiments/first_light (needs $$REGICOMP_DATA; 75 minutes on 2 cores, both α at once)
+first-light: setup ## the runs of experiments/first_light (needs $$REGICOMP_DATA; 80 minutes on 2 cores, both α at once)
 	for alpha in 0 0.1; do \
 		{ OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train experiment=first_light_start reg.alpha=$$alpha \
 			hydra.run.dir=outputs/first_light/start_alpha$$alpha ckpt=last && \
@@ -86,6 +86,17 @@ first-light: setup ## the runs of experiments/first_light (needs $$REGICOMP_DATA
 			init_from=outputs/first_light/start_alpha$$alpha/codec.safetensors \
 			hydra.run.dir=outputs/first_light/alpha$$alpha ckpt=last || echo failed: alpha=$$alpha; } & \
 	done; wait
+
+TINY = OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train -m size=tiny hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
+TINY_SWEEPS := kodak alpha generalization alignment
+
+experiments-tiny: setup ## the tiny version of every experiment, and a report of them (needs $$REGICOMP_DATA, an hour)
+	$(TINY) experiment=start
+	for name in $(TINY_SWEEPS); do $(TINY) experiment=$$name || exit; done
+	$(TINY) experiment=families source=hyperprior,autoregressive,elic,mlicpp hydra.sweep.dir=multirun/families-tiny \
+		init_from=multirun/start-tiny/hyperprior/codec.safetensors
+	$(BIN)/python -m experiments.families.tabulate multirun/families-tiny --out outputs/experiments-tiny/families
+	$(BIN)/python -m regicomp.report $(TINY_SWEEPS:%=multirun/%-tiny) --images 1 --out outputs/experiments-tiny
 
 fuzz: setup ## decode 20,000 damaged files, and 1,000 forged ones, and say what came of them
 	$(BIN)/python tests/fuzz/mutations.py

@@ -17,7 +17,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from regicomp import config
 
@@ -73,40 +73,46 @@ def compressai_s(loaded: export.Loaded) -> Any:
     return model.eval()
 
 
+class _Watched:
+    """Within the block, what `coder`'s method `name` returns is kept, and the block is timed."""
+
+    def __init__(self, coder: Any, name: str) -> None:
+        self._coder, self._name = coder, name
+        self.returned: list[Any] = []
+
+    def __enter__(self) -> Self:
+        method = getattr(type(self._coder), self._name)
+
+        def noted(given: Any) -> Any:
+            self.returned.append(method(self._coder, given))
+            return self.returned[-1]
+
+        setattr(self._coder, self._name, noted)
+        self.seconds, self.cpu_seconds = -time.perf_counter(), -time.process_time()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds += time.perf_counter()
+        self.cpu_seconds += time.process_time()
+        delattr(self._coder, self._name)
+
+
 def by_eval_model(model: Any, path: Path) -> Measured:
     """One image by CompressAI's evaluation."""
-    seen: list[Any] = []
-    compress = type(model).compress
-
-    def noted(x: torch.Tensor) -> Any:
-        seen.append(compress(model, x))
-        return seen[-1]
-
-    model.compress = noted
-    wall, cpu = time.perf_counter(), time.process_time()
-    found = theirs.eval_model(
-        model, path.parent, path.parent, [path], architecture="bmshj2018-hyperprior", half=False, per_image=False
-    )
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    strings = tuple(sorted(s for part in seen[0]["strings"] for s in part))
-    return Measured(wall, cpu, found["psnr-rgb"], found["ms-ssim-rgb"], strings, None)
+    with _Watched(model, "compress") as seen:
+        found = theirs.eval_model(
+            model, path.parent, path.parent, [path], architecture="bmshj2018-hyperprior", half=False, per_image=False
+        )
+    strings = tuple(sorted(s for part in seen.returned[0]["strings"] for s in part))
+    return Measured(seen.seconds, seen.cpu_seconds, found["psnr-rgb"], found["ms-ssim-rgb"], strings, None)
 
 
 def by_ours(codec: Any, path: Path) -> Measured:
     """One image by our evaluation."""
-    seen: list[bytes] = []
-    encode = type(codec).encode
-
-    def noted(pixels: images.Pixels) -> bytes:
-        seen.append(encode(codec, pixels))
-        return seen[-1]
-
-    codec.encode = noted
-    wall, cpu = time.perf_counter(), time.process_time()
-    found = evaluation.measure(codec, TestImage(path.name, partial(images.read, path)))
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    strings = tuple(sorted(bitstream.unpack(seen[0], codec.max_pixels).streams))
-    return Measured(wall, cpu, found.psnr_db, found.ms_ssim, strings, found.bytes)
+    with _Watched(codec, "encode") as seen:
+        found = evaluation.measure(codec, TestImage(path.name, partial(images.read, path)))
+    strings = tuple(sorted(bitstream.unpack(seen.returned[0], codec.max_pixels).streams))
+    return Measured(seen.seconds, seen.cpu_seconds, found.psnr_db, found.ms_ssim, strings, found.bytes)
 
 
 def summarize(name: str, rows: list[Measured], references: list[Measured], pixels: list[int]) -> dict[str, Any]:

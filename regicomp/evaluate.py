@@ -7,7 +7,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from regicomp import config, files
+from regicomp import config, files, rules
 
 config.register_resolvers()
 
@@ -16,7 +16,7 @@ config.register_resolvers()
 def main(cfg: DictConfig) -> None:
     """Entry point."""
     with files.told_in_one_line():
-        config.check_evaluate(cfg)
+        rules.check_evaluate(cfg)
         config.quiet_libraries()
         import torch
 

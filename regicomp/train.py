@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp import combinations, config, files, interrupts, locking, ranks, strategy, sweep
+from regicomp import combinations, config, files, interrupts, locking, ranks, rules, strategy, sweep
 
 if TYPE_CHECKING:
     from regicomp.export import Spec
@@ -71,7 +71,7 @@ def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
                 record.print_table(known)
             return known
         raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
-    for line in config.doubts(cfg) if ranks.rank() == 0 else []:
+    for line in rules.doubts(cfg) if ranks.rank() == 0 else []:
         log.warning(line)
     module, spec, source_spec = build_networks(cfg)
     ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
@@ -282,7 +282,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _checked(cfg: DictConfig) -> None:
-    config.check_train(cfg)
+    rules.check_train(cfg)
     config.quiet_libraries()
     train(cfg, config.run_dir())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp import config
+from regicomp import config, rules
 
 Composed = Callable[..., DictConfig]
 
@@ -131,7 +131,7 @@ def test_the_table_is_long_enough() -> None:
 @pytest.mark.parametrize(("override", "setting", "expected"), WRONG, ids=[w[0] for w in WRONG])
 def test_wrong_settings_are_refused(composed: Composed, override: str, setting: str, expected: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"`{setting}`")) as caught:
-        config.check_train(composed(*override.split()))
+        rules.check_train(composed(*override.split()))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -159,7 +159,7 @@ REG_OPTIONS = sorted(path.stem for path in (config.conf_dir() / "reg").glob("*.y
     ],
 )
 def test_right_settings_are_accepted(composed: Composed, overrides: tuple[str, ...]) -> None:
-    config.check_train(composed(*overrides, tiny=False))
+    rules.check_train(composed(*overrides, tiny=False))
 
 
 def test_quality_picks_lambda_and_widths(composed: Composed) -> None:
@@ -189,10 +189,10 @@ def test_records_say_what_is_unusual_about_a_regularized_run(composed: Composed)
 
 
 def test_small_crops_at_the_end_are_doubted(composed: Composed) -> None:
-    (line,) = config.doubts(composed("data.crop=64"))
+    (line,) = rules.doubts(composed("data.crop=64"))
     assert "`data.crop` (=64)" in line
-    assert not config.doubts(composed("data.crop=128"))
-    assert not config.doubts(composed("data.crop=64", "trainer.max_steps=10", "phases=[{start: 5, crop: 128}]"))
+    assert not rules.doubts(composed("data.crop=128"))
+    assert not rules.doubts(composed("data.crop=64", "trainer.max_steps=10", "phases=[{start: 5, crop: 128}]"))
 
 
 def test_labels() -> None:

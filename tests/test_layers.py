@@ -21,6 +21,7 @@ LAYERS = (
     "targets",
     "combinations",
     "config",
+    "rules",
     "strategy",
     "trust",
     "likelihood",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 
-from regicomp import checkpointing, config, phases
+from regicomp import checkpointing, config, phases, rules
 from regicomp.data.crops import CropDataset, StepSampler
 from regicomp.data.datamodule import CropData
 from regicomp.phases import Phase
@@ -92,15 +92,15 @@ def test_wrong_schedules_and_strategies_are_refused(
 ) -> None:
     split = [overrides] if overrides.startswith("phases") else overrides.split()
     with pytest.raises(ValueError, match=re.escape(f"`{setting}`")) as caught:
-        config.check_train(composed("data.batch_size=4", *split))
+        rules.check_train(composed("data.batch_size=4", *split))
     assert expected in str(caught.value)
 
 
 def test_compiling_without_a_compiler_is_refused(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    config.check_train(composed())
+    rules.check_train(composed())
     with pytest.raises(ValueError, match=r"`compile` \(=True\) needs a C\+\+ compiler.*no no-such-compiler on"):
-        config.check_train(composed("compile=true"))
+        rules.check_train(composed("compile=true"))
 
 
 SCHEDULE = (
@@ -145,7 +145,7 @@ def _fit(cfg: DictConfig, until: int, ckpt: Path | None = None, save: Path | Non
 def test_a_run_follows_its_schedule_and_resumes_within_it(composed: Composed, tmp_path: Path) -> None:
     """Stopped within a phase and resumed: the same updates, the same bits."""
     cfg = composed(*SCHEDULE)
-    config.check_train(cfg)
+    rules.check_train(cfg)
     straight, seen = _fit(cfg, 6)
     early, late, last = ((2, 3, 64, 64), 1e-4, 0.1), ((1, 3, 128, 128), 1e-5, 0.1), ((1, 3, 128, 128), 1e-5, 0.0)
     assert seen == [early, early, late, late, last, last]

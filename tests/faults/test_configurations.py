@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from regicomp import config, files, summary, train
+from regicomp import files, rules, summary, train
 
 Composed = Callable[..., DictConfig]
 
@@ -78,7 +78,7 @@ def outcome(composed: Composed, images: Path, overrides: list[str]) -> str:
     folder = Path(tempfile.mkdtemp())
     try:
         cfg = composed("data.crop=64", *common, *overrides)
-        config.check_train(cfg)
+        rules.check_train(cfg)
         found = train.train(cfg, folder / "run")
     except HydraException:  # an unknown group, option or key
         return "refused"
