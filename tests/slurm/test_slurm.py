@@ -21,7 +21,7 @@ pytest.importorskip("submitit")
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(bool(node.missing()), reason="Debian's slurm-wlm and munge are not installed"),
+    pytest.mark.skipif(bool(node.missing()), reason="no slurm-wlm and munge; `make test-slurm` installs them"),
 ]
 
 STEPS = 24
