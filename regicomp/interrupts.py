@@ -1,19 +1,24 @@
 """SIGTERM and SIGUSR1: the run stores where it stands and leaves with a status that a scheduler can requeue on.
 
 In a job of a sweep that submitit started, so does submitit's signal, SIGUSR2, and the job is put back into the queue by
-submitit's own handler once the run has stored where it stands.
+submitit's own handler once the run has stored where it stands. A process of joblib's leaves when the sweep that started
+it is gone: a sweep that was killed must not go on training behind the back of the one that is started in its place.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+_LOOK_SECONDS = 0.5  # between two looks at whether the starting process is there
 REQUEUE = 75
 """Exit status of a run that was asked to leave and can go on (EX_TEMPFAIL of sysexits.h); ckpt=last goes on."""
 
@@ -85,6 +90,37 @@ def _install() -> None:
 
 
 @contextlib.contextmanager
+def _bound_to_parent() -> Iterator[None]:
+    """Within, a process that another Python has started as a worker is asked to leave when that one is gone.
+
+    Then the process ends with the block, with status REQUEUE: joblib's workers would wait minutes for another task.
+    """
+    if multiprocessing.current_process().name == "MainProcess":
+        yield
+        return
+    parent, over = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_SECONDS):
+            if os.getppid() != parent:
+                _say("the process that started this one is gone")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        if os.getppid() != parent:
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(REQUEUE)
+
+
+@contextlib.contextmanager
 def requeued() -> Iterator[None]:
     """Within, SIGTERM and SIGUSR1 end the process in order: while training after a checkpoint, else at once."""
     main = threading.current_thread() is threading.main_thread()
@@ -94,7 +130,8 @@ def requeued() -> Iterator[None]:
     _State.requeue = submitits if _of_submitit() and callable(submitits) else None
     _install()
     try:
-        yield
+        with _bound_to_parent():
+            yield
     except SystemExit as left:
         if left.code == REQUEUE and _State.pending is not None:
             _back_into_the_queue(_State.pending)

@@ -104,3 +104,21 @@ def test_runs_at_a_time_share_the_cores_and_equal_preempted_jobs(folder: Path, t
     assert {record["timing"] for record in expected.values()} == {max(1, (os.cpu_count() or 1) // 2)}
     _preempted(folder, tmp_path / "submitit")
     assert _records(tmp_path / "submitit") == expected
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_takes_its_workers_along(folder: Path, tmp_path: Path) -> None:
+    """SIGKILL of the launcher alone: its workers checkpoint and leave, and the same command goes on at once after."""
+    sweep = [*command(folder, tmp_path / "sweep", "hydra/launcher=joblib"), "trainer.max_steps=300"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(sweep, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    _wait_for(lambda: len(list(tmp_path.rglob("step-*.ckpt"))) >= 1, process)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, left = psutil.wait_procs(workers, timeout=30)
+    assert not left
+    assert not _records(tmp_path / "sweep")
+    done = subprocess.run(sweep, capture_output=True, text=True, timeout=280, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(_records(tmp_path / "sweep")) == list(SEEDS)
