@@ -54,7 +54,8 @@ def check_files(cfg: DictConfig) -> None:
         raise ValueError(f"`init_from` (={cfg.init_from}) must be a safetensors file; there is no such file")
     if cfg.ckpt not in (None, "last") and not Path(cfg.ckpt).is_file():
         raise ValueError(f"`ckpt` (={cfg.ckpt}) must be `last` or the path of a checkpoint; there is no such file")
-    given = cfg.data.train_dir
+    data: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    given = data["train_dir"]
     for folder in [given] if isinstance(given, str) else given or []:
         if not Path(folder).is_dir():
             raise ValueError(f"`data.train_dir` (={given}) must name folders; {folder} does not exist or is no folder")

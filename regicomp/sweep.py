@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
@@ -88,7 +87,6 @@ class SweepProgress(Callback):
     def __init__(self) -> None:
         self._runs = 0
         self._started = 0.0
-        self._done = 0
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Count the runs."""
@@ -97,18 +95,19 @@ class SweepProgress(Callback):
         print(f"sweep of {self._runs} runs in {config.hydra.sweep.dir}", flush=True)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Say where the sweep stands (launchers that run jobs elsewhere give no such line)."""
+        """Say where the sweep stands (launchers that run jobs elsewhere give no such line).
+
+        joblib's processes each have a copy of this object from the sweep's beginning, so nothing is counted in it.
+        """
         if not self._runs:
             return
-        line = f"run {self._done + 1} of {self._runs}: {config.hydra.job.override_dirname}"
-        if self._done:
-            left = (time.monotonic() - self._started) / self._done * (self._runs - self._done)
+        number = config.hydra.job.num
+        line = f"run {number + 1} of {self._runs}: {config.hydra.job.override_dirname}"
+        done = number + 1 - config.hydra.launcher.get("n_jobs", 1)  # as runs are handed out in order
+        if done > 0:
+            left = (time.monotonic() - self._started) / done * (self._runs - done)
             line += f" (about {left / 60:.0f} min left in all)"
         print(line, flush=True)
-
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Count it."""
-        self._done += 1
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table of outcomes.

@@ -230,6 +230,7 @@ def test_every_file_and_key_of_the_configuration_is_documented() -> None:
         (["source=vgg"], 1, "autoregressive"),
         (["reg.alhpa=0.1"], 1, "alhpa"),
         (["data=folder", "data.train_dir=/nowhere", "testsets=[photos]"], 2, "/nowhere does not exist"),
+        (["data=bsds500", "data.root=/nowhere"], 2, "(=['/nowhere/bsds500/train', '/nowhere/bsds500/test'])"),
         (["testsets=[kodka]"], 2, "`testsets` (=kodka)"),
         (["ckpt=nothing.ckpt"], 2, "`ckpt` (=nothing.ckpt)"),
         (["init_from=nothing.safetensors"], 2, "`init_from` (=nothing.safetensors)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from regicomp import files, locking, sweep
 
@@ -98,3 +100,17 @@ def test_a_run_that_another_process_is_at_is_left_alone(folder: Path, tmp_path: 
     assert "this run failed, the sweep goes on: InUse: `hydra.run.dir`" in done.stdout + done.stderr
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_runs_at_a_time_are_numbered_and_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of joblib's processes has its own copy of the callback, made before the first run."""
+    asked = {"task": ["seed=0,1,2,3"]}
+    hydra = {"overrides": asked, "sweeper": {}, "sweep": {"dir": "d"}, "launcher": {"n_jobs": 2}}
+    progress = sweep.SweepProgress()
+    progress.on_multirun_start(OmegaConf.create({"hydra": hydra}))
+    for number in range(4):
+        job = {"num": number, "override_dirname": f"seed={number}"}
+        copy.deepcopy(progress).on_job_start(OmegaConf.create({"hydra": {**hydra, "job": job}}))
+    told = capsys.readouterr().out.splitlines()[1:]
+    assert [line.partition(" (")[0] for line in told] == [f"run {k + 1} of 4: seed={k}" for k in range(4)]
+    assert ["min left" in line for line in told] == [False, False, True, True]
