@@ -1,7 +1,7 @@
 """Make the codec that comes with regicomp of a finished run: `python -m experiments.shipped RUN` (README.md).
 
 Writes regicomp/pretrained/: codec.safetensors in float16, training.yaml, and results.json of the rounded codec,
-measured anew on the test sets of the run.
+measured anew on the test sets of the run. With `--latents`, a hyperprior's least used latent channels are left out.
 """
 
 from __future__ import annotations
@@ -12,11 +12,42 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 import regicomp
-from regicomp import export, files, record
+from regicomp import config
+
+config.quiet_libraries()
+
+from experiments.shipped import narrowing  # noqa: E402
+from regicomp import export, files, record  # noqa: E402
+from regicomp.backbone.hyperprior import Hyperprior  # noqa: E402
+from regicomp.coder import to_tensor  # noqa: E402
+from regicomp.data import images  # noqa: E402
 
 LARGEST_BYTES = 10_000_000
+
+
+def narrow(loaded: export.Loaded, latents: int, folder: Path) -> export.Loaded:
+    """The codec with its `latents` most used channels, told on a folder's images.
+
+    Raises:
+        ValueError: it is no hyperprior, or has not as many.
+    """
+    codec = loaded.network
+    if not isinstance(codec, Hyperprior) or not 1 <= latents <= codec.M:
+        raise ValueError(f"`--latents` (={latents}) must be at most the M of a hyperprior; the codec is {loaded.spec}")
+    counts = narrowing.usage(codec, (to_tensor(images.read(path)) for path in images.find(folder)))
+    keep = narrowing.most_used(counts, latents)
+    print(
+        f"{int(counts.count_nonzero())} of {codec.M} channels have latents that are not 0; of {int(counts.sum())} such "
+        f"latents, {int(counts.sum() - counts[keep].sum())} are in the {codec.M - latents} channels left out"
+    )
+    kept = narrowing.narrowed(codec, keep)
+    run = {**loaded.run, "parameters": sum(p.numel() for p in kept.parameters())}
+    return loaded._replace(network=kept, spec=export.Spec(loaded.spec.target, {"N": codec.N, "M": latents}), run=run)
 
 
 def main() -> None:
@@ -24,15 +55,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a run directory with a record")
     parser.add_argument("--out", type=Path, default=regicomp.SHIPPED.parent, help="the folder to make")
+    parser.add_argument("--latents", type=int, help="channels of the latent to keep; default: all")
+    parser.add_argument("--images", type=Path, help="a folder of training images on which --latents is decided")
     arguments = parser.parse_args()
+    if (arguments.latents is None) != (arguments.images is None):
+        parser.error("--latents and --images go together")
     with files.told_in_one_line():
         known = record.read(arguments.run / "results.json")
         loaded = export.load_codec(arguments.run / "codec.safetensors")
+        if arguments.latents is not None:
+            loaded = narrow(loaded, arguments.latents, arguments.images)
         path = arguments.out / "codec.safetensors"
         export.save_codec(path, loaded.network, loaded.spec, loaded.run, half=True)
         if path.stat().st_size > LARGEST_BYTES:
             raise ValueError(f"{path}: has {path.stat().st_size} bytes; at most {LARGEST_BYTES} may come with regicomp")
-    shutil.copyfile(arguments.run / ".hydra" / "config.yaml", arguments.out / "training.yaml")
+    training: Any = OmegaConf.load(arguments.run / ".hydra" / "config.yaml")
+    if training.init_from is not None:
+        training.init_from = Path(*Path(training.init_from).parts[-2:]).as_posix()  # where it lay concerns nobody
+    files.write_bytes(arguments.out / "training.yaml", OmegaConf.to_yaml(training).encode())
     with tempfile.TemporaryDirectory() as folder:
         names = ",".join(known["testsets"])
         settings = [f"checkpoint={path.resolve()}", f"testsets=[{names}]", f"hydra.run.dir={folder}"]
