@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-SHIPPED = Path(__file__).parent / "pretrained" / "codec.safetensors"  # made by experiments/shipped; none yet
+SHIPPED = Path(__file__).parent / "pretrained" / "codec.safetensors"  # made by experiments/shipped
 
 
 def load(path: str | Path = SHIPPED, **settings: Any) -> Codec:
     """A trained codec, ready to compress and decompress pictures.
 
     Args:
-        path: the `codec.safetensors` of a run; by default the codec that comes with regicomp, where one does.
+        path: the `codec.safetensors` of a run; by default the codec that comes with regicomp.
         settings: `precision`, `tile`, `max_pixels`, `device`; see `regicomp.coder.Codec`.
 
     Raises:

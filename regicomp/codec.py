@@ -264,9 +264,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--model",
             default=regicomp.SHIPPED,
-            required=not regicomp.SHIPPED.exists(),
             type=Path,
-            help="the codec.safetensors of a run (default: the codec that comes with regicomp, where one does)",
+            help="the codec.safetensors of a run (default: the codec that comes with regicomp)",
         )
         command.add_argument("--force", action="store_true", help="replace files that exist")
         command.add_argument("--report", action="store_true", help="print a table of sizes, quality and seconds")

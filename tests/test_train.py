@@ -167,12 +167,13 @@ def test_another_backbone_with_no_code(folder: Path, tmp_path: Path) -> None:
     assert _record(tmp_path / "run")["run"]["backbone"] == "MeanScaleHyperprior"
 
 
-def test_an_installed_wheel_carries_its_configuration(tmp_path: Path) -> None:
+def test_an_installed_wheel_carries_its_configuration_and_a_codec(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=PROJECT, check=True, capture_output=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
+    assert (tmp_path / "site" / "regicomp" / "pretrained" / "codec.safetensors").is_file()
     shown = subprocess.run(
         [sys.executable, "-m", "regicomp.train", "--cfg", "job", "reg.alpha=0.25"],
         **{"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(tmp_path / "site")}},
