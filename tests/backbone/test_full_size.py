@@ -1,0 +1,35 @@
+"""At the paper's sizes: what is decoded is what the encoder reconstructed, on all of Kodak."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.coding import enliven, spec_of
+from regicomp import evaluation, export
+from regicomp.data import images
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", ["hyperprior", "autoregressive", "attention", "elic", "mlicpp"])
+def test_24_kodak_images(name: str) -> None:
+    folder = Path(os.environ.get("REGICOMP_DATA", "data")) / "kodak"
+    if not folder.is_dir():
+        pytest.skip(f"Kodak is not in {folder} ($REGICOMP_DATA)")
+    pixels = [images.read(path) for path in images.find(folder)]
+    assert len(pixels) == 24
+    torch.manual_seed(0)
+    spec = spec_of(name)
+    network: Any = export.build(spec, "backbone").eval()
+    enliven(network, name, evaluation.to_tensor(pixels[0]))
+    network.update(force=True, update_quantiles=True)
+    codec = evaluation.Codec(export.Loaded(network, spec, {}, bytes(32)))
+    for x in pixels:
+        coded = codec.encode(x)
+        assert len(coded) > 1000
+        assert torch.equal(codec.decode(coded), codec.reconstruct(x)[0])
