@@ -147,10 +147,6 @@ def test_unknown_and_doubled_test_sets_are_refused(folder: Path) -> None:
         testsets.find([], "nowhere", [str(folder), str(folder)])
 
 
-@pytest.mark.skipif(
-    "CI" not in os.environ and "REGICOMP_DATA" not in os.environ,
-    reason="the Kodak images are not part of the project: set REGICOMP_DATA to the folder that holds kodak/",
-)
 def test_a_part_of_a_test_set_is_spread_over_it(folder: Path) -> None:
     def names(most: int | None) -> list[str]:
         return [image.name for image in testsets.find([], "nowhere", [str(folder)], most)[0].images]
@@ -160,6 +156,10 @@ def test_a_part_of_a_test_set_is_spread_over_it(folder: Path) -> None:
     assert names(1) == ["0.png"]
 
 
+@pytest.mark.skipif(
+    "CI" not in os.environ and "REGICOMP_DATA" not in os.environ,
+    reason="the Kodak images are not part of the project: set REGICOMP_DATA to the folder that holds kodak/",
+)
 def test_kodak_is_whole() -> None:
     (kodak,) = testsets.find(["kodak"], os.environ["REGICOMP_DATA"], [])
     assert len(kodak.images) == 24
