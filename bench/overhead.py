@@ -63,7 +63,7 @@ def pairs(sweep: Path, lmbda: float | None) -> dict[str, Pair]:
 
 
 def _gflops(codec: Any, x: Tensor) -> float:
-    with FlopCounterMode(display=False) as counted, torch.inference_mode():
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
         codec(x)
     return counted.get_total_flops() / 1e9
 
