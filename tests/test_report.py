@@ -247,3 +247,14 @@ def finished_codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("codec") / "codec.safetensors"
     export.save_codec(path, export.build(spec, "backbone"), spec, {})
     return path
+
+
+def test_missing_images_are_told_without_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for root in ("data", str(tmp_path / "data")):
+        found, why = command.find_images("screen", [], root, [])
+        assert found is None
+        assert why is not None
+        assert "DIR/ood/screen does not exist" in why
+        assert "`data.root`" in why
+        assert str(tmp_path) not in why

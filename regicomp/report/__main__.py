@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,8 @@ def find_images(name: str, curves: list[Curve], root: str, folders: list[str]) -
         found = testsets.find([] if own else [name], root, own)[0]
     except ValueError as error:
         # The page may be published: it names no folder of this machine.
-        return None, f"its images are not at hand ({str(error).replace(root, '--data-root')})"
+        nameless = re.sub(rf"(?<![\w./-]){re.escape(root)}(?=[/\s)`]|$)", "DIR", str(error))
+        return None, f"its images are not at hand in --data-root DIR ({nameless})"
     wanted = [image.rsplit(" ", 1)[0] for image in max((c.images for c in curves), key=len)]
     there = {image.name: image for image in found.images}
     missing = [image for image in wanted if image not in there]
