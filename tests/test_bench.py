@@ -80,7 +80,7 @@ def test_it_measures_and_does_not_repeat_itself(tmp_path: Path) -> None:
     assert "measuring" in said[0].stderr
     assert "measuring" not in said[1].stderr
     readme = (tmp_path / "README.md").read_text()
-    assert "old" not in readme
+    assert "\nold\n" not in readme
     assert readme.startswith("above")
     assert "below" in readme
     assert "| hyperprior (tiny) |" in readme
