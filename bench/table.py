@@ -85,7 +85,8 @@ def _number(value: float | None, digits: int) -> str:
 def render(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     machine = ", ".join(f"{key}: {value}" for key, value in results["machine"].items())
-    parts = [f"{machine}; `python -m bench.table {results['arguments']}`"]
+    said = [f"- {part}: `python -m bench.table {c['arguments']}`, {c['date']}" for part, c in results["commands"].items()]
+    parts = [machine, "\n".join(said)]
     rows = _rows(results)
 
     def find(**wanted: Any) -> dict[str, Any]:
@@ -205,8 +206,12 @@ def main() -> None:
     if arguments.precisions is None:
         arguments.precisions = ["float32", "bf16"] if machine["fast bf16"] == "yes" else ["float32"]
     before = _others(arguments.out).get("table", {})
-    kept = before.get("rows", {}) if before.get("machine", {}).get("device") == machine["device"] else {}
-    results = {"machine": machine, "arguments": " ".join(sys.argv[1:]), "rows": kept}
+    date = machine.pop("date")
+    if before.get("machine", {}).get("device") != machine["device"]:
+        before = {}
+    latest = {part: {"arguments": " ".join(sys.argv[1:]), "date": date} for part in arguments.parts}
+    commands = {**before.get("commands", {}), **latest}
+    results = {"machine": machine, "commands": commands, "rows": before.get("rows", {})}
     measure_all(arguments, results)
     text = render(results)
     print(text)

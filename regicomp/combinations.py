@@ -50,8 +50,9 @@ def check_files(cfg: DictConfig) -> None:
     Raises:
         ValueError: naming the setting and the file.
     """
-    if cfg.init_from is not None and not Path(cfg.init_from).is_file():
-        raise ValueError(f"`init_from` (={cfg.init_from}) must be a safetensors file; there is no such file")
+    for key in ("init_from", "init_source_from"):
+        if cfg[key] is not None and not Path(cfg[key]).is_file():
+            raise ValueError(f"`{key}` (={cfg[key]}) must be a safetensors file; there is no such file")
     if cfg.ckpt not in (None, "last") and not Path(cfg.ckpt).is_file():
         raise ValueError(f"`ckpt` (={cfg.ckpt}) must be `last` or the path of a checkpoint; there is no such file")
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)

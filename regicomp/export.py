@@ -212,3 +212,18 @@ def initialize(codec: nn.Module, path: Path) -> None:
             f"`init_from` (={path}) must hold the weights of this backbone: {len(lacking)} are missing and "
             f"{len(unexpected)} are unknown, such as {(lacking + unexpected)[0]}"
         )
+
+
+def initialize_source(source: nn.Module, path: Path) -> None:
+    """Start `source`, a source entropy model, from the weights of a source.safetensors.
+
+    Raises:
+        ValueError: the file is unreadable or its weights do not fit.
+    """
+    tensors, _, _ = _read(path, "source")
+    try:
+        source.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(
+            f"`init_source_from` (={path}): its weights do not fit this source entropy model: {error}"
+        ) from error

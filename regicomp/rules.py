@@ -165,6 +165,7 @@ TRAIN_RULES = (
     _one_of("logger.wandb", True, False),
     _text("logger.project"),
     _text("init_from", null=True),
+    _text("init_source_from", null=True),
     _text("ckpt", null=True),
 )
 

@@ -152,6 +152,8 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
         steps = config.warmup_steps(cfg), config.ramp_steps(cfg)
         schedule = AlphaSchedule(cfg.reg.alpha, *steps, phases, config.release_at(cfg))
         source, shape = export.build(source_spec, "source"), Shape(cfg.reg.project, cfg.reg.per_image)
+        if cfg.init_source_from is not None:
+            export.initialize_source(source, Path(cfg.init_source_from))
         regularizer = Regularizer(source, objective, schedule, cfg.reg.max_pressure, shape)
     rates = plain["optimizer"]
     optimization = Optimization(

@@ -45,12 +45,14 @@ def test_the_table_shows_speeds_ratios_and_errors() -> None:
             _row("loading", {"crops_per_second": {"cached": 40.0}}),
         ]
     )
-    shown = table.render({"machine": {"device": "this"}, "arguments": "", "rows": rows})
+    commands = {"steps": {"arguments": "--parts steps", "date": "2026-11-23"}}
+    shown = table.render({"machine": {"device": "this"}, "commands": commands, "rows": rows})
     assert (
         "| elic | a | 4 × 256² | 2.00 | 4.00 | 3.33 | 2.00 | 1.20 | 32.07 + 3.00 | 100.0 + 25.0 | 25 | - / 1.50 / - |"
         in shown
     )
     assert "out of memory" in shown
+    assert "- steps: `python -m bench.table --parts steps`, 2026-11-23" in shown
     assert "| cached | 40 | 10.0 |" in shown
 
 

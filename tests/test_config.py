@@ -234,6 +234,7 @@ def test_every_file_and_key_of_the_configuration_is_documented() -> None:
         (["testsets=[kodka]"], 2, "`testsets` (=kodka)"),
         (["ckpt=nothing.ckpt"], 2, "`ckpt` (=nothing.ckpt)"),
         (["init_from=nothing.safetensors"], 2, "`init_from` (=nothing.safetensors)"),
+        (["init_source_from=nothing.safetensors"], 2, "`init_source_from` (=nothing.safetensors)"),
         (["backbone=mlicpp", "backbone.M=50"], 2, "`backbone.slices` (=4) must divide `backbone.M` (=50)"),
     ],
 )

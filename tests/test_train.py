@@ -137,6 +137,19 @@ def test_a_codec_goes_on_from_another_s_weights(finished: tuple[Path, str], comp
     assert all((a == b).all() for a, b in zip(module.codec.g_a.parameters(), trained.g_a.parameters(), strict=True))
 
 
+def test_q_goes_on_from_another_s_weights(finished: tuple[Path, str], composed: Composed) -> None:
+    run, _ = finished
+    module = train.build_networks(composed(f"init_source_from={run}/source.safetensors"))[0]
+    trained = export.load_source(run / "source.safetensors").network
+    assert module.regularizer is not None
+    ours = module.regularizer.source.state_dict()
+    assert ours and all((ours[name] == value).all() for name, value in trained.state_dict().items())
+    with pytest.raises(ValueError, match="`init_source_from`"):
+        train.build_networks(composed(f"init_source_from={run}/codec.safetensors"))
+    anchor = train.build_networks(composed(f"init_source_from={run}/source.safetensors", "reg.alpha=0"))[0]
+    assert anchor.regularizer is None
+
+
 def test_a_full_disk_leaves_no_half_record(
     finished: tuple[Path, str], folder: Path, composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
