@@ -180,6 +180,7 @@ def compare(backbone: str, arguments: argparse.Namespace, paths: list[Path]) -> 
         }
         result["bytes_difference_percent"] = [100 * (b.bytes / a.bytes - 1) for a, b in pairs]
         result["worst_difference_grey_levels"] = worst
+    result["images"], result["rounds"] = [path.name for path in paths], arguments.rounds
     result["bpp"] = statistics.mean(8 * t.bytes / (768 * 512) for t in runs["ours"])
     return result
 
@@ -245,7 +246,7 @@ def main() -> None:
         table.add_row(*_row(backbone, results[backbone]))
     written: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if results:
-        written |= {"machine": machine, "images": [p.name for p in paths]}
+        written["machine"] = machine
         written["backbones"] = {**written.get("backbones", {}), **results}  # those of an earlier run stay
         console.print(table)
     if arguments.codec is not None:
