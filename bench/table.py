@@ -85,7 +85,8 @@ def _number(value: float | None, digits: int) -> str:
 def render(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     machine = ", ".join(f"{key}: {value}" for key, value in results["machine"].items())
-    said = [f"- {part}: `python -m bench.table {c['arguments']}`, {c['date']}" for part, c in results["commands"].items()]
+    commands: dict[str, dict[str, str]] = results["commands"]
+    said = [f"- {part}: `python -m bench.table {c['arguments']}`, {c['date']}" for part, c in commands.items()]
     parts = [machine, "\n".join(said)]
     rows = _rows(results)
 

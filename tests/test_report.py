@@ -18,7 +18,7 @@ from PIL import Image
 from regicomp import anchors, rd, runs
 from regicomp.data import testsets
 from regicomp.report import __main__ as command
-from regicomp.report import figures, page, pictures, published, style
+from regicomp.report import cost, figures, page, pictures, published, style
 
 
 def _report(*arguments: object) -> str:
@@ -72,6 +72,7 @@ def test_tables(made: tuple[Path, str]) -> None:
     text = (out / "bd_rate.md").read_text()
     assert "−2.00 [−2.00, −2.00]" in text
     assert "bjontegaard" in text
+    assert "## Time spent" in text
     assert "in-domain mean" in text
     assert "unseen mean" in text
     for said in ("−2.00", "pchip", "akima", "overlap", "100%", "in-domain mean of 1", "unseen mean of 1"):
@@ -79,6 +80,21 @@ def test_tables(made: tuple[Path, str]) -> None:
     results = _rows(out / "results.csv")
     assert len(results) == 2 * 16 + 2
     assert str(out.parent) not in (out / "results.csv").read_text()  # names of runs, not of folders of this machine
+
+
+def test_time_spent_counts_each_run_once(tmp_path: Path) -> None:
+    """Not each of its test sets; and runs without figures are counted apart."""
+    for quality, timing in {
+        1: {"training_seconds": 7200.0, "evaluation_seconds": 360.0, "processes": 2, "threads": 3},
+        2: {"training_seconds": 1800.0},
+        3: {},
+    }.items():
+        content = synthetic.record(quality=quality, testsets=("kodak", "ood/art"))
+        synthetic.write(tmp_path / "one" / str(quality), {**content, "timing": timing})
+    synthetic.write(tmp_path / "two" / "1", synthetic.record(alpha=0.1))
+    found = {c.sweep: c for c in cost.of(runs.collect([tmp_path]).measurements)}
+    assert found["one"] == cost.Cost("one", 3, 2.5, pytest.approx(0.1), pytest.approx(13.1), 1)
+    assert found["two"] == cost.Cost("two", 1, 1.0, 0.0, 1.0, 0)
 
 
 def test_nothing_is_dropped_silently(made: tuple[Path, str]) -> None:

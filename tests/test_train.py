@@ -143,7 +143,8 @@ def test_q_goes_on_from_another_s_weights(finished: tuple[Path, str], composed: 
     trained = export.load_source(run / "source.safetensors").network
     assert module.regularizer is not None
     ours = module.regularizer.source.state_dict()
-    assert ours and all((ours[name] == value).all() for name, value in trained.state_dict().items())
+    assert ours
+    assert all((ours[name] == value).all() for name, value in trained.state_dict().items())
     with pytest.raises(ValueError, match="`init_source_from`"):
         train.build_networks(composed(f"init_source_from={run}/codec.safetensors"))
     anchor = train.build_networks(composed(f"init_source_from={run}/source.safetensors", "reg.alpha=0"))[0]

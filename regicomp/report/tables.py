@@ -16,7 +16,7 @@ from rich.table import Table
 from regicomp import bd_rate, rd
 from regicomp.files import write_bytes
 from regicomp.rd import TITLES, Comparison, DomainMean
-from regicomp.report import style
+from regicomp.report import cost, style
 from regicomp.runs import Family, Measurement, Skipped
 
 METHOD_NAMES = {"pchip": "piecewise cubic (pchip)", "akima": "Akima"}
@@ -43,7 +43,8 @@ _ABOUT = ("backbone", "source", "alpha", "distortion", "size", "variant", "steps
 _METRICS = ("bpp", "bpp_estimated", "psnr_db", "psnr_db_float", "ms_ssim", "ms_ssim_db", "source_bpp")
 RESULT_COLUMNS = (
     *("run", *_ABOUT, "lmbda", "quality", "seed", "testset", "images", *_METRICS),
-    *("encode_seconds", "decode_seconds", "training_seconds", "parameters", "source_parameters", "config_hash"),
+    *("encode_seconds", "decode_seconds", "training_seconds", "evaluation_seconds"),
+    *("parameters", "source_parameters", "config_hash"),
     *("regicomp", "torch"),
 )
 
@@ -69,7 +70,7 @@ def result_rows(measurements: list[Measurement]) -> list[dict[str, Any]]:
                 "images": len(images),
                 **{key: _rounded(m.entry.get(key)) for key in _METRICS},
                 **seconds,
-                "training_seconds": _rounded(m.timing.get("training_seconds"), 1),
+                **{key: _rounded(m.timing.get(key), 1) for key in ("training_seconds", "evaluation_seconds")},
                 **{key: m.run.get(key) for key in ("parameters", "source_parameters", "config_hash")},
                 **{key: versions.get(key) for key in ("regicomp", "torch")},
             }
@@ -184,6 +185,7 @@ def markdown(
     options: rd.Options,
     labels: dict[Family, str],
     skipped: list[Skipped],
+    costs: list[cost.Cost],
 ) -> str:
     """bd_rate.md."""
     lines = ["# BD-rate in percent against α = 0", ""]
@@ -210,6 +212,8 @@ def markdown(
             lines.append("| " + " | ".join(row) + " |")
         lines += ["", *(f"{k}. {_plain(said)}" for k, said in enumerate(table.reasons, 1)), ""]
     lines += [f"{paragraph}\n" for paragraph in method_notes(comparisons, options)]
+    lines += ["## Time spent", "", f"| {' | '.join(cost.HEADS)} |", "|" + "---|" + "--:|" * (len(cost.HEADS) - 1)]
+    lines += ["| " + " | ".join([_plain(c.sweep), *c.said()[1:]]) + " |" for c in costs] + [""]
     if skipped:
         lines += ["## Left out", "", *(f"- {_plain(s.where)}: {_plain(s.why)}" for s in skipped), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -312,4 +316,5 @@ def write(
     labels = style.names(list(dict.fromkeys(m.family for m in measurements)))
     _write_csv(out / "results.csv", result_rows(measurements), RESULT_COLUMNS)
     _write_csv(out / "bd_rate.csv", bd_rows(comparisons, means, options, labels), BD_COLUMNS)
-    write_bytes(out / "bd_rate.md", markdown(comparisons, means, options, labels, skipped).encode())
+    text = markdown(comparisons, means, options, labels, skipped, cost.of(measurements))
+    write_bytes(out / "bd_rate.md", text.encode())
