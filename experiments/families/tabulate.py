@@ -1,4 +1,4 @@
-"""table.md and results.csv of the families experiment, from its runs' records and metrics.
+"""table.md, results.csv and learning.csv of the families experiment, from its runs' records and metrics.
 
 `python -m experiments.families.tabulate multirun/families` after the sweep (README.md has both commands).
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import statistics
 from pathlib import Path
 from typing import Any
 
 from regicomp import files, record
 
 HERE = Path(__file__).parent
+SPAN = 300  # codec updates that learning.csv averages over
 
 
 def row(run_dir: Path) -> dict[str, Any]:
@@ -26,6 +28,25 @@ def row(run_dir: Path) -> dict[str, Any]:
     return {**values, "training_seconds": round(found["timing"]["training_seconds"], 1)}
 
 
+def learning(run_dir: Path) -> dict[str, Any]:
+    """One family's H_θ on training crops, bits a pixel: the mean over the logged updates of each span, by its end."""
+    spans: dict[int, list[float]] = {}
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        for logged in csv.DictReader(file):
+            end = -(-int(logged["step"]) // SPAN) * SPAN
+            spans.setdefault(end, []).append(float(logged["source_bpp"]))
+    means = {str(end): round(statistics.mean(values), 3) for end, values in spans.items()}
+    return {"source": record.read(run_dir / "results.json")["run"]["source"], **means}
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_bytes(path, buffer.getvalue().encode())
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -33,15 +54,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="where table.md and results.csv are written")
     arguments = parser.parse_args()
     with files.told_in_one_line():
-        rows = [row(path.parent) for path in sorted(arguments.sweep.glob("*/results.json"))]
+        folders = [path.parent for path in sorted(arguments.sweep.glob("*/results.json"))]
+        rows, learned = [row(folder) for folder in folders], [learning(folder) for folder in folders]
         if not rows:
             raise ValueError(f"`sweep` (={arguments.sweep}) holds no results.json; run the sweep of README.md first")
     rows.sort(key=lambda r: -next(v for k, v in r.items() if k.startswith("source_bpp")))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_bytes(arguments.out / "results.csv", buffer.getvalue().encode())
+    order = [r["source"] for r in rows]
+    _write_csv(arguments.out / "results.csv", rows)
+    _write_csv(arguments.out / "learning.csv", sorted(learned, key=lambda r: order.index(r["source"])))
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
     lines += ["| " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in r.values()) + " |" for r in rows]
     files.write_bytes(arguments.out / "table.md", ("\n".join(lines) + "\n").encode())

@@ -20,7 +20,7 @@ from regicomp.data import images
 def test_24_kodak_images(name: str) -> None:
     folder = Path(os.environ.get("REGICOMP_DATA", "data")) / "kodak"
     if not folder.is_dir():
-        pytest.skip(f"Kodak is not in {folder} ($REGICOMP_DATA)")
+        pytest.skip("set REGICOMP_DATA to the folder that holds kodak/")
     pixels = [images.read(path) for path in images.find(folder)]
     assert len(pixels) == 24
     torch.manual_seed(0)
