@@ -371,7 +371,7 @@ def test_200_random_sizes(codecs: dict[str, Any], name: str) -> None:
 def test_24_kodak_images(codecs: dict[str, Any], name: str) -> None:
     folder = Path(os.environ.get("REGICOMP_DATA", "data")) / "kodak"
     if not folder.is_dir():
-        pytest.skip(f"Kodak is not in {folder} ($REGICOMP_DATA)")
+        pytest.skip("set REGICOMP_DATA to the folder that holds kodak/")
     paths = images.find(folder)
     assert len(paths) == 24
     codec = _as_codec(name, codecs)
