@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_files(made: tuple[Path, str]) -> None:
     """Tables, figures and page are there."""
-    expected = {"bd_rate.csv", "bd_rate.md", "results.csv", "index.html"}
+    expected = {"bd_rate.csv", "bd_rate.md", "results.csv", "cost.md", "index.html"}
     expected |= {f"rd_{name}.{suffix}" for name in ("kodak", "ood_art") for suffix in ("png", "pdf")}
     assert {path.name for path in made[0].iterdir()} == expected
     with Image.open(made[0] / "rd_kodak.png") as image:
@@ -72,7 +72,7 @@ def test_tables(made: tuple[Path, str]) -> None:
     text = (out / "bd_rate.md").read_text()
     assert "−2.00 [−2.00, −2.00]" in text
     assert "bjontegaard" in text
-    assert "## Time spent" in text
+    assert "| sweep | runs |" in (out / "cost.md").read_text()
     assert "in-domain mean" in text
     assert "unseen mean" in text
     for said in ("−2.00", "pchip", "akima", "overlap", "100%", "in-domain mean of 1", "unseen mean of 1"):

@@ -36,6 +36,12 @@ def of(measurements: list[Measurement]) -> list[Cost]:
     return [_cost(sweep, list(of_run.values())) for sweep, of_run in sweeps.items()]
 
 
+def markdown(costs: list[Cost]) -> str:
+    """cost.md."""
+    rows = [HEADS, ["---", *["--:"] * (len(HEADS) - 1)], *(c.said() for c in costs)]
+    return "# Time spent\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def _cost(sweep: str, runs: list[Measurement]) -> Cost:
     training = measuring = threads = 0.0
     untimed = 0

@@ -185,7 +185,6 @@ def markdown(
     options: rd.Options,
     labels: dict[Family, str],
     skipped: list[Skipped],
-    costs: list[cost.Cost],
 ) -> str:
     """bd_rate.md."""
     lines = ["# BD-rate in percent against α = 0", ""]
@@ -212,8 +211,6 @@ def markdown(
             lines.append("| " + " | ".join(row) + " |")
         lines += ["", *(f"{k}. {_plain(said)}" for k, said in enumerate(table.reasons, 1)), ""]
     lines += [f"{paragraph}\n" for paragraph in method_notes(comparisons, options)]
-    lines += ["## Time spent", "", f"| {' | '.join(cost.HEADS)} |", "|" + "---|" + "--:|" * (len(cost.HEADS) - 1)]
-    lines += ["| " + " | ".join([_plain(c.sweep), *c.said()[1:]]) + " |" for c in costs] + [""]
     if skipped:
         lines += ["## Left out", "", *(f"- {_plain(s.where)}: {_plain(s.why)}" for s in skipped), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -312,9 +309,9 @@ def write(
     options: rd.Options,
     skipped: list[Skipped],
 ) -> None:
-    """Write results.csv, bd_rate.csv and bd_rate.md."""
+    """Write results.csv, bd_rate.csv, bd_rate.md and, apart since it differs from time to time, cost.md."""
     labels = style.names(list(dict.fromkeys(m.family for m in measurements)))
     _write_csv(out / "results.csv", result_rows(measurements), RESULT_COLUMNS)
     _write_csv(out / "bd_rate.csv", bd_rows(comparisons, means, options, labels), BD_COLUMNS)
-    text = markdown(comparisons, means, options, labels, skipped, cost.of(measurements))
-    write_bytes(out / "bd_rate.md", text.encode())
+    write_bytes(out / "bd_rate.md", markdown(comparisons, means, options, labels, skipped).encode())
+    write_bytes(out / "cost.md", cost.markdown(cost.of(measurements)).encode())
