@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,6 @@ STEPS = 24
 FOUR_RUNS = ("quality=1,2", "reg.alpha=0,0.1")
 TWO_RUNS = ("seed=0,1",)
 _SECONDS = 900  # for a sweep, on a machine that is busy with other work
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[node.Node]:
-    """A Slurm of this machine alone."""
-    with node.running() as found:
-        yield found
 
 
 def command(folder: Path, out: Path, *overrides: str) -> list[str]:
