@@ -27,7 +27,7 @@ from PIL import Image  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from bench.train_step import ExampleLoop, fit  # noqa: E402
-from regicomp import export, shards  # noqa: E402
+from regicomp import export, precision, shards  # noqa: E402
 from regicomp.data import dead_leaves  # noqa: E402
 from regicomp.data.datamodule import CropData  # noqa: E402
 from regicomp.train import build_networks  # noqa: E402
@@ -92,6 +92,8 @@ def _example(setting: Setting) -> Callable[[int], list[float]]:
 def _ours(setting: Setting, *overrides: str) -> Callable[[int], list[float]]:
     cfg = compose_run(setting, *overrides)
     module = build_networks(cfg)[0]
+    if cfg.compile:
+        precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
     return lambda steps: fit(module, cfg, steps)
 
 
@@ -115,6 +117,17 @@ def steps(setting: Setting) -> dict[str, Any]:
         "samples_per_second": {name: setting.batch / statistics.median(v) for name, v in seconds.items()},
         "all_seconds": seconds,
     }
+
+
+def compiling(setting: Setting) -> dict[str, Any]:
+    """Seconds of the first regularized update with compile=true, and of later ones with and without, in turn."""
+    loops = {"usual": _ours(setting, *REGULARIZED), "compiled": _ours(setting, *REGULARIZED, "compile=true")}
+    (first,) = loops["compiled"](1)
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(setting.rounds):
+        for name, run in loops.items():
+            seconds[name] += run(3)[1:]
+    return {"first_seconds": first, **{name: statistics.median(values) for name, values in seconds.items()}}
 
 
 def costs(setting: Setting) -> dict[str, Any]:
@@ -188,7 +201,8 @@ def main() -> None:
     """Entry point."""
     asked = json.loads(sys.argv[1])
     measure, extra = asked.pop("measure"), {k: asked.pop(k) for k in ("variant", "crops") if k in asked}
-    functions: dict[str, Callable[..., dict[str, Any]]] = {f.__name__: f for f in (steps, costs, memory, loading)}
+    measures: tuple[Callable[..., dict[str, Any]], ...] = (steps, compiling, costs, memory, loading)
+    functions = {function.__name__: function for function in measures}
     print(json.dumps(functions[measure](Setting(**asked), **extra)))
 
 

@@ -1,6 +1,6 @@
 """Our training step against CompressAI's example loop for the five backbones: time, memory, FLOPs, data loading.
 
-`python -m bench.table [--backbones hyperprior …] [--parts steps memory data scaling] [--rounds 3] [--batch 4]
+`python -m bench.table [--backbones hyperprior …] [--parts steps memory data scaling compile] [--rounds 3] [--batch 4]
 [--crop 256] [--precisions float32 bf16] [--size paper] [--again] [--out bench]`
 
 Every measurement runs in a process of its own and is written to results.json at once; one that is there already for
@@ -19,7 +19,7 @@ from typing import Any
 from regicomp import files
 
 BACKBONES = ("hyperprior", "autoregressive", "attention", "elic", "mlicpp")
-PARTS = ("steps", "memory", "data", "scaling")
+PARTS = ("steps", "memory", "data", "scaling", "compile")
 BEGIN, END = "<!-- bench.table begin -->", "<!-- bench.table end -->"
 CROPS, BATCHES = (128, 256, 384, 512), (1, 2, 4, 8)
 
@@ -59,6 +59,8 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
             if "memory" in arguments.parts:
                 for variant in loops:
                     _measured(arguments, results, "memory", variant=variant, **row)
+            if "compile" in arguments.parts:
+                _measured(arguments, results, "compiling", **row)
     if "data" in arguments.parts:
         _measured(arguments, results, "loading", backbone="hyperprior", crops=arguments.data_crops, **shape)
     if "scaling" in arguments.parts:
@@ -128,7 +130,7 @@ def render(results: dict[str, Any]) -> str:
     if table:
         parts.append("Samples a second (CompressAI's example loop is float32; the others as the row says):")
         parts.append(_markdown(header, table))
-    parts += _loading(rows) + _scaling(rows)
+    parts += _loading(rows) + _scaling(rows) + _compiling(rows)
     return "\n\n".join(parts)
 
 
@@ -176,6 +178,19 @@ def _scaling(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
         _markdown(["batch", "crop", "megapixels", "peak GiB", "seconds"], lines),
         "; ".join(said) + ".",
     ]
+
+
+def _compiling(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
+    lines: list[list[str]] = []
+    for asked, value in rows:
+        if asked["measure"] == "compiling" and "error" not in value:
+            first, usual, compiled = (value[key] for key in ("first_seconds", "usual", "compiled"))
+            earned = f"{first / (usual - compiled):.0f}" if compiled < usual else "never"
+            label = [asked["backbone"], asked["precision"], f"{asked['batch']} × {asked['crop']}²"]
+            lines.append([*label, f"{first:.1f}", f"{compiled:.3f}", f"{usual:.3f}", f"{usual / compiled:.2f}", earned])
+    header = ["backbone", "precision", "batch", "first update, s", "later ones, s", "without, s", "times as fast"]
+    said = "`compile=true`, the regularized step:"
+    return [said, _markdown([*header, "updates that earn it back"], lines)] if lines else []
 
 
 def straight_line(x: list[float], y: list[float]) -> tuple[float, float, float]:
