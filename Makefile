@@ -11,7 +11,7 @@ EXAMPLES ?= 1000
 MINUTES ?= 120
 
 .PHONY: help setup train test test-slow test-browser test-slurm test-faults test-sweep-kills test-configurations soak \
-	audit lint format bench bench-table bench-coding bench-evaluation first-light experiments-tiny identities fuzz clean
+	audit lint format bench bench-table bench-coding bench-evaluation first-light night experiments-tiny identities fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -86,6 +86,10 @@ first-light: setup ## the runs of experiments/first_light (needs $$REGICOMP_DATA
 			init_from=outputs/first_light/start_alpha$$alpha/codec.safetensors \
 			hydra.run.dir=outputs/first_light/alpha$$alpha ckpt=last || echo failed: alpha=$$alpha; } & \
 	done; wait
+
+night: first-light ## the reproduction of experiments/kodak that fits a night of 2 cores: after first light, 24 runs and their report
+	OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train -m experiment=night hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
+	$(BIN)/python -m regicomp.report multirun/night --images 2 --out outputs/night
 
 TINY = OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train -m size=tiny hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 TINY_SWEEPS := kodak alpha generalization alignment
