@@ -61,6 +61,12 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     _say(f"{name}: checkpoint at the next update, then exit {REQUEUE}; a second signal ends at once")
 
 
+def _slurm_job() -> str:
+    """This job's id. The last task of an array bears the array's own number, by which all of its tasks are meant."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+
+
 def _back_into_the_queue(signum: int) -> None:
     """Requeue the job and end the process, in a job of submitit; else do nothing.
 
@@ -74,7 +80,7 @@ def _back_into_the_queue(signum: int) -> None:
     for number in _signals():  # none may come between: whoever displaces the job kills it in the end anyway
         signal.signal(number, signal.SIG_IGN)
     if os.environ["SUBMITIT_EXECUTOR"] == "slurm":
-        asked = ["squeue", "--noheader", "--format=%T", f"--jobs={os.environ.get('SLURM_JOB_ID', '')}"]
+        asked = ["squeue", "--noheader", "--format=%T", f"--jobs={_slurm_job()}"]
         running = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() == "RUNNING"
     else:
         running = signum == _of_submitit()

@@ -150,6 +150,35 @@ def test_who_asks_a_job_to_leave(slurm: node.Node, tmp_path: Path, monkeypatch: 
     assert (tmp_path / "starts").read_text().count("start") == 1 + again
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two jobs at once need two cores")
+def test_every_task_of_an_array_is_put_back(slurm: node.Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one, too, whose id is the array's own."""
+    import submitit
+
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    here = str(Path(__file__).resolve().parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
+    folders = [tmp_path / "first", tmp_path / "last"]
+    executor = submitit.SlurmExecutor(tmp_path / "logs")
+    executor.update_parameters(time=60, cpus_per_task=1, stderr_to_stdout=True)
+    with executor.batch():
+        jobs = []
+        for folder in folders:
+            folder.mkdir()
+            jobs.append(executor.submit(resumable.Resumable(folder)))
+    try:
+        _wait_for(lambda: all((folder / "ready").exists() for folder in folders))
+        cores = f"--ntasks={slurm.cpus}"
+        slurm.ask("sbatch", "--partition=urgent", cores, "--output=/dev/null", "--wrap=sleep 1")
+        _wait_for(lambda: all((folder / "stored").exists() for folder in folders))
+        _wait_for(lambda: all(slurm.job(job.job_id)["Restarts"] == "1" for job in jobs))
+        _wait_for(lambda: {slurm.job(job.job_id)["JobState"] for job in jobs} == {"COMPLETED"})
+    finally:
+        node.end_jobs(slurm)
+    assert [(folder / "starts").read_text().count("start") for folder in folders] == [2, 2]
+
+
 def _wait_for(what: Callable[[], Any]) -> None:
     deadline = time.monotonic() + 120
     while not what():
