@@ -1,0 +1,74 @@
+"""pressure.csv and pressure.md of the search: what the regularizer's push was, by option and λ.
+
+`python -m experiments.search.tabulate multirun/search` after the sweep. Means over the logged updates at full α: ρ, the
+cosine of push and pull, and λ (1 - ρ cos), the λ whose pull alone would do what push and pull do together along the pull
+(λ itself where `reg.project` takes that part out). `capped` counts the run's updates at which the bound on ρ acted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import statistics
+from pathlib import Path
+from typing import Any
+
+from regicomp import files, record
+
+HERE = Path(__file__).parent
+_FULL = 0.9  # of α: an update with more counts
+
+
+def row(run_dir: Path) -> dict[str, Any] | None:
+    """One run's means; None of a run without the regularizer, or that never pressed in full."""
+    run = record.read(run_dir / "results.json")["run"]
+    if not run["alpha"]:
+        return None
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        logged = [r for r in csv.DictReader(file) if float(r["alpha"]) > _FULL * run["alpha"]]
+    if not logged:
+        return None
+    means = {key: statistics.mean(float(r[key]) for r in logged) for key in ("pressure", "along")}
+    along = 0.0 if "project=True" in (run["variant"] or "") else means["pressure"] * means["along"]
+    other = [f"q_θ {run['source']}"] if run["source"] != run["backbone"] else []
+    option = [f"α = {run['alpha']:g}", *other, *([run["variant"]] if run["variant"] else [])]
+    return {
+        "option": ", ".join(option),
+        "lmbda": run["lmbda"],
+        "rho": round(means["pressure"], 3),
+        "cosine": round(means["along"], 3),
+        "effective_lmbda": round(run["lmbda"] * (1 - along), 5),
+        "source_bpp": round(statistics.mean(float(r["source_bpp"]) for r in logged), 2),
+        "capped": int(float(logged[-1]["capped"])),
+        "logged_updates": len(logged),
+    }
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", type=Path, help="the sweep's folder")
+    parser.add_argument("--out", type=Path, default=HERE, help="where pressure.csv and pressure.md are written")
+    arguments = parser.parse_args()
+    with files.told_in_one_line():
+        found = [row(path.parent) for path in sorted(arguments.sweep.glob("*/results.json"))]
+        rows = [r for r in found if r is not None]
+        if not rows:
+            raise ValueError(
+                f"`sweep` (={arguments.sweep}) holds no record of a regularized run; run README.md's first"
+            )
+    rows.sort(key=lambda r: (r["option"], r["lmbda"]))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_bytes(arguments.out / "pressure.csv", buffer.getvalue().encode())
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    lines += ["| " + " | ".join(map(str, r.values())) + " |" for r in rows]
+    files.write_bytes(arguments.out / "pressure.md", ("\n".join(lines) + "\n").encode())
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
