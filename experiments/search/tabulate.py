@@ -1,8 +1,8 @@
 """pressure.csv and pressure.md of the search: what the regularizer's push was, by option and λ.
 
 `python -m experiments.search.tabulate multirun/search` after the sweep. Means over the logged updates at full α: ρ, the
-cosine of push and pull, and λ (1 - ρ cos), the λ whose pull alone would do what push and pull do together along the pull
-(λ itself where `reg.project` takes that part out). `capped` counts the run's updates at which the bound on ρ acted.
+cosine of push and pull, and λ (1 - ρ cos), the λ whose pull alone would do what both do together along the pull (λ
+itself where `reg.project` takes that part out). `capped` counts the run's updates at which the bound on ρ acted.
 """
 
 from __future__ import annotations
