@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import quiet
 import torch
 from conftest import picture
-from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 from regicomp import config, export
-from regicomp.data.datamodule import CropData
 from regicomp.evaluation import Codec, evaluate_image
 from regicomp.module import RegularizedCodec
 from regicomp.train import build_networks
@@ -43,16 +42,7 @@ def _trained(cfg: DictConfig) -> tuple[_Watched, export.Spec]:
     module, spec, _ = build_networks(cfg)
     module.__class__ = _Watched
     module.losses = []  # pyright: ignore
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=cfg.trainer.max_steps,
-        max_epochs=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, datamodule=CropData(cfg.data, cfg.trainer.max_steps, cfg.seed))
+    quiet.fit(module, cfg)
     return module, spec  # pyright: ignore
 
 

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import quiet
 import torch
-from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regicomp import guard
 from regicomp.alarms import Alarms
-from regicomp.data.datamodule import CropData
 from regicomp.guard import Guard
 from regicomp.module import RegularizedCodec
 from regicomp.train import build_networks
@@ -22,17 +21,7 @@ Composed = Callable[..., DictConfig]
 
 
 def _fit(module: RegularizedCodec, cfg: DictConfig, *callbacks: Any) -> None:
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=cfg.trainer.max_steps,
-        max_epochs=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-    )
-    trainer.fit(module, datamodule=CropData(cfg.data, cfg.trainer.max_steps, cfg.seed))
+    quiet.fit(module, cfg, callbacks=list(callbacks))
 
 
 def _spoil(module: RegularizedCodec, steps: set[int], network: str, value: float) -> None:

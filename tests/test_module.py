@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import quiet
 import torch
-from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,17 +23,7 @@ Composed = Callable[..., DictConfig]
 def fit(cfg: DictConfig, module: RegularizedCodec | None = None, precision: Any = "32-true") -> RegularizedCodec:
     """Train a module on a configuration's own crops."""
     module = module or build_networks(cfg)[0]
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=cfg.trainer.max_steps,
-        max_epochs=-1,
-        precision=precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, datamodule=CropData(cfg.data, cfg.trainer.max_steps, cfg.seed))
+    trainer = quiet.fit(module, cfg, precision=precision)
     assert trainer.global_step == cfg.trainer.max_steps
     return module
 

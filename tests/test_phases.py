@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import quiet
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 
 from regicomp import checkpointing, config, phases, rules
@@ -116,16 +116,7 @@ def _fit(cfg: DictConfig, until: int, ckpt: Path | None = None, save: Path | Non
     module = build_networks(cfg)[0]
     seen: list[Any] = []
     data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, config.phases_of(cfg))
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=until,
-        max_epochs=-1,
-        logger=False,
-        plugins=[checkpointing.AtomicCheckpointIO()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet.trainer(until, plugins=[checkpointing.AtomicCheckpointIO()])
     module.codec.register_forward_hook(
         lambda _module, inputs, _out: seen.append(
             (

@@ -11,6 +11,7 @@ from pathlib import Path
 import bad_images
 import numpy as np
 import pytest
+import quiet
 import torch
 from omegaconf import DictConfig
 from PIL import Image
@@ -94,17 +95,7 @@ def test_a_run_on_shards_resumes_to_the_same_codec(
     def fit(data: CropData, steps: int, ckpt: Path | None) -> tuple[Trainer, dict[str, torch.Tensor]]:
         cfg = composed("data=shards", f"data.train_dir={packed}", "testsets=[photos]", "trainer.max_steps=8")
         module = train.build_networks(cfg)[0]
-        trainer = Trainer(
-            accelerator="cpu",
-            max_steps=steps,
-            max_epochs=-1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=tmp_path,
-        )
+        trainer = quiet.trainer(steps, use_distributed_sampler=False, default_root_dir=tmp_path)
         trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
         return trainer, {key: value.clone() for key, value in module.state_dict().items()}
 
