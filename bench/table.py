@@ -28,7 +28,7 @@ def _measured(arguments: argparse.Namespace, results: dict[str, Any], measure: s
     """Measure in a child process, unless there is a result already, and write the results."""
     asked = {"measure": measure, "size": arguments.size, "rounds": arguments.rounds, **asked}
     key = json.dumps(asked, sort_keys=True)
-    if key in results["rows"] and not arguments.again:
+    if "error" not in results["rows"].get(key, {"error": None}) and not arguments.again:
         return
     print(f"measuring {key}", file=sys.stderr, flush=True)
     done = subprocess.run([sys.executable, "-m", "bench.rows", key], capture_output=True, text=True)
@@ -157,27 +157,28 @@ def _loading(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
 
 
 def _scaling(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
-    points = [
-        (a["batch"], a["crop"], a["batch"] * a["crop"] ** 2 / 1e6, v["peak_gib"], v["seconds"])
-        for a, v in rows
-        if a["measure"] == "memory" and "rounds" in a and a.get("variant") == "regularized" and "error" not in v
-    ]
-    if len({p[2] for p in points}) < 3:
-        return []
-    points = sorted(set(points), key=lambda p: p[2])
-    lines = [[str(b), f"{c}²", f"{m:.3f}", f"{gib:.2f}", f"{s:.3f}"] for b, c, m, gib, s in points]
-    said = []
-    for name, k in (("peak memory", 3), ("time", 4)):
-        slope, constant, worst = straight_line([p[2] for p in points], [p[k] for p in points])
-        unit = "GiB" if k == 3 else "s"
-        said.append(
-            f"{name} = {constant:.2f} {unit} + {slope:.2f} {unit} a megapixel, off by at most {100 * worst:.0f} %"
-        )
-    return [
-        "Memory and time of the regularized step against batch and crop:",
-        _markdown(["batch", "crop", "megapixels", "peak GiB", "seconds"], lines),
-        "; ".join(said) + ".",
-    ]
+    of_backbone: dict[str, set[tuple[int, int, float, float, float]]] = {}
+    for a, v in rows:
+        if a["measure"] == "memory" and a.get("variant") == "regularized" and "error" not in v:
+            point = (a["batch"], a["crop"], a["batch"] * a["crop"] ** 2 / 1e6, v["peak_gib"], v["seconds"])
+            of_backbone.setdefault(f"{a['backbone']}, {a['precision']}", set()).add(point)
+    parts: list[str] = []
+    for name, found in of_backbone.items():
+        points = sorted(found, key=lambda p: p[2])
+        if len({p[2] for p in points}) < 3:
+            continue
+        lines = [[str(b), f"{c}²", f"{m:.3f}", f"{gib:.2f}", f"{s:.3f}"] for b, c, m, gib, s in points]
+        said: list[str] = []
+        for what, unit, k in (("peak memory", "GiB", 3), ("time", "s", 4)):
+            slope, constant, worst = straight_line([p[2] for p in points], [p[k] for p in points])
+            line = f"{constant:.2f} {unit} + {slope:.2f} {unit} a megapixel"
+            said.append(f"{what} = {line}, off by at most {100 * worst:.0f} %")
+        parts += [
+            f"Memory and time of the regularized step against batch and crop, {name}:",
+            _markdown(["batch", "crop", "megapixels", "peak GiB", "seconds"], lines),
+            "; ".join(said) + ".",
+        ]
+    return parts
 
 
 def _compiling(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:

@@ -66,7 +66,7 @@ def test_a_run_directory_holds_everything(finished: tuple[Path, str], folder: Pa
     record = _record(run)
     assert record["schema"] == 1
     assert record["run"]["backbone"] == record["run"]["source"] == "hyperprior"
-    assert (record["run"]["alpha"], record["run"]["lmbda"], record["run"]["steps"]) == (0.1, 0.0067, 40)
+    assert (record["run"]["alpha"], record["run"]["lmbda"], record["run"]["steps"]) == (0.03, 0.0067, 40)
     entry = record["testsets"][folder.resolve().name]
     assert len(entry["images"]) == 6
     assert entry["bpp"] == pytest.approx(sum(i["bpp"] for i in entry["images"]) / 6)
