@@ -107,7 +107,7 @@ def test_the_guard_never_waits_for_the_device() -> None:
 
 
 def test_counts_are_in_the_checkpoint_and_the_lowering_acts(composed: Composed) -> None:
-    cfg = composed("trainer.max_steps=1", "reg.warmup_steps=0")
+    cfg = composed("trainer.max_steps=1", "reg.warmup_steps=0", "reg.alpha=0.1")
     one = build_networks(cfg)[0]
     one.guard.skipped.fill_(5)
     one.guard.row.fill_(2)

@@ -105,6 +105,7 @@ def test_compiling_without_a_compiler_is_refused(composed: Composed, monkeypatch
 
 SCHEDULE = (
     "trainer.max_steps=6",
+    "reg.alpha=0.1",
     "reg.warmup_steps=0",
     "optimizer.schedule=constant",
     "phases=[{start: 2, crop: 128, batch_size: 1, lr: 1e-5}, {start: 4, alpha: 0}]",

@@ -1,4 +1,4 @@
-"""A sweep as a job array of a real Slurm, pre-empted and requeued: `make test-slurm`."""
+"""On a real Slurm, `make test-slurm`: a sweep as a job array, pre-empted and requeued; a run of several tasks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,13 @@ STEPS = 24
 FOUR_RUNS = ("quality=1,2", "reg.alpha=0,0.1")
 TWO_RUNS = ("seed=0,1",)
 _SECONDS = 900  # for a sweep, on a machine that is busy with other work
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[node.Node]:
+    """A Slurm of this machine alone."""
+    with node.running() as found:
+        yield found
 
 
 def command(folder: Path, out: Path, *overrides: str) -> list[str]:
@@ -234,3 +241,40 @@ def test_jobs_that_an_urgent_one_displaces_go_on_after_it(slurm: node.Node, fold
     assert "going on from" in said
     assert _rows_of(sweep.out) == [[str(k) for k in range(1, STEPS + 1)]] * 2
     assert sorted(json.loads(p.read_text())["run"]["seed"] for p in sweep.out.rglob("results.json")) == [0, 1]
+
+
+TASK_STEPS = 12
+
+
+def _run_of(
+    folder: Path, at: Path, started_by: list[str], environment: dict[str, str], *overrides: str
+) -> tuple[list[dict[str, float]], str]:
+    """The logged updates, and what was said."""
+    command = [
+        *(*started_by, sys.executable, "-m", "regicomp.train", "size=tiny", "data=folder", f"data.train_dir={folder}"),
+        *(f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=4", "precision=float32", "logger=csv"),
+        *(f"trainer.max_steps={TASK_STEPS}", "trainer.log_every=1", "reg.warmup_steps=4", *overrides),
+    ]
+    environment = {**environment, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=at, env=environment)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    ((metrics),) = at.rglob("metrics.csv")
+    with metrics.open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)], done.stdout
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two tasks need two cores")
+def test_two_tasks_of_a_job_are_one_run(slurm: node.Node, folder: Path, tmp_path: Path) -> None:
+    """Losses as in one process to 1e-5, one record, in one run directory named after the job."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    alone, _ = _run_of(folder, tmp_path / "one", [], dict(os.environ), "strategy=cpu")
+    tasks = ["srun", "--ntasks=2", "--ntasks-per-node=2", "--cpus-per-task=1"]
+    rows, said = _run_of(folder, tmp_path / "two", tasks, slurm.environment, "strategy=ddp_cpu")
+    assert len(rows) == TASK_STEPS
+    for a, b in zip(alone, rows, strict=True):
+        assert b == pytest.approx(a, rel=1e-5, abs=1e-6)
+    (run,) = (tmp_path / "two" / "outputs").iterdir()
+    assert run.name.startswith("job-")
+    assert said.count("record: ") == 1
+    assert json.loads((run / "results.json").read_text())["timing"]["processes"] == 2
