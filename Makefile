@@ -91,7 +91,7 @@ night: first-light ## the reproduction of experiments/kodak that fits a night of
 	OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train experiment=families source=hyperprior \
 		init_from=outputs/first_light/alpha0/codec.safetensors hydra.run.dir=outputs/families/hyperprior ckpt=last
 	OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train -m experiment=night hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
-	$(BIN)/python -m regicomp.report multirun/night --images 2 --out outputs/night
+	$(BIN)/python -m regicomp.report multirun/night --min-span 1 --images 2 --out outputs/night
 
 TINY = OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train -m size=tiny hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 TINY_SWEEPS := kodak alpha generalization alignment

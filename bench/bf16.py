@@ -8,7 +8,6 @@ and g_s are sequences, such as the hyperprior's) prints a table and, measuring a
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,9 @@ from torch.nn import functional as F  # noqa: E402
 from bench.coding import kodak  # noqa: E402
 from bench.train_step import this_machine  # noqa: E402
 from regicomp import evaluation, export, files  # noqa: E402
+from regicomp.coder import to_pixels, to_tensor  # noqa: E402
 from regicomp.data import images  # noqa: E402
+from regicomp.data.images import Pixels  # noqa: E402
 
 RESULTS = Path(__file__).parent / "bf16.json"
 _EVEN = 6 / 255  # largest range of a sample within an even block
@@ -46,29 +47,28 @@ def mixed(transform: nn.Sequential, x: Tensor, float_layers: int) -> Tensor:
     return x.float()
 
 
-def psnr_db(x: Tensor, x_hat: Tensor) -> float:
-    """PSNR of the 8-bit reconstruction."""
-    error = ((x_hat.clamp(0, 1) * 255).round() / 255 - x).square().mean().item()
-    return -10 * math.log10(error)
-
-
 def even_blocks(x: Tensor) -> Tensor:
     """Which blocks of (1, 3, H, W) are nearly one colour, (H/16, W/16)."""
     highest, lowest = F.max_pool2d(x, _BLOCK), -F.max_pool2d(-x, _BLOCK)
     return ((highest - lowest).amax(1) < _EVEN)[0]
 
 
-def compare(codec: Any, x: Tensor, float_layers: int) -> dict[str, Any]:
-    """One image in float32 and in bf16; dimensions are multiples of 64, as Kodak's are."""
+def compare(codec: Any, pixels: Pixels, float_layers: int) -> dict[str, Any]:
+    """One 8-bit image (H, W, 3) in float32 and in bf16; its sides are multiples of 64, as Kodak's are."""
+
+    def psnr(x_hat: Tensor) -> float:
+        return evaluation.psnr_of(pixels, to_pixels(x_hat))
+
+    x = to_tensor(pixels)
     y = codec.g_a(x)
     symbols, in_bf16 = y.round(), mixed(codec.g_a, x, float_layers).round()
     other = (symbols != in_bf16)[0]
     even = even_blocks(x)
-    in_float = psnr_db(x, codec.g_s(symbols))
+    in_float = psnr(codec.g_s(symbols))
     found = {
         "float_layers": float_layers,
         "psnr_db": in_float,
-        "change_db": psnr_db(x, mixed(codec.g_s, in_bf16, float_layers)) - in_float,
+        "change_db": psnr(mixed(codec.g_s, in_bf16, float_layers)) - in_float,
         "other_symbols": other.float().mean().item(),
         "even_share": even.float().mean().item(),
         "of_other_symbols_in_even": (other[:, even].sum() / other.sum().clamp(min=1)).item(),
@@ -82,7 +82,7 @@ def compare(codec: Any, x: Tensor, float_layers: int) -> dict[str, Any]:
             "latent_mean": y[0, channel][even].mean().item(),
             "changed": int(other[channel, even].sum()),
             "positions": int(even.sum()),
-            "change_db_alone": psnr_db(x, codec.g_s(alone)) - in_float,
+            "change_db_alone": psnr(codec.g_s(alone)) - in_float,
         }
     return found
 
@@ -100,9 +100,9 @@ def main() -> None:
     table = Table("image", "layers in float32", "PSNR dB", "change", "other symbols", "of them even", "even blocks")
     with torch.inference_mode():
         for path in chosen:
-            x = evaluation.to_tensor(images.read(path))
+            pixels = images.read(path)
             for count in arguments.float_layers:
-                row = {"image": path.name, **compare(codec, x, count)}
+                row = {"image": path.name, **compare(codec, pixels, count)}
                 rows.append(row)
                 table.add_row(
                     *(path.stem, str(count), f"{row['psnr_db']:.3f}", f"{row['change_db']:+.4f}"),

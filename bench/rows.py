@@ -153,8 +153,10 @@ def costs(setting: Setting) -> dict[str, Any]:
 def memory(setting: Setting, variant: str) -> dict[str, Any]:
     """Peak memory of three steps in GiB, and their median seconds; on a GPU its own memory, else the process's."""
     with tempfile.TemporaryDirectory() as name:
-        _photographs(Path(name), 8)
-        larger = () if setting.crop <= dead_leaves.SIDE else ("data=folder", f"data.train_dir={name}")
+        larger: tuple[str, ...] = ()
+        if setting.crop > dead_leaves.SIDE:
+            _photographs(Path(name), 8)
+            larger = ("data=folder", f"data.train_dir={name}")
         maker = {"example": lambda: _example(setting), "plain": lambda: _ours(setting, *PLAIN, *larger)}
         run = maker.get(variant, lambda: _ours(setting, *REGULARIZED, *larger))()
         seconds = run(3)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import statistics
 from pathlib import Path
 from typing import Any
 
+from experiments import tables
 from regicomp import files, record
 
 HERE = Path(__file__).parent
@@ -39,14 +39,6 @@ def learning(run_dir: Path) -> dict[str, Any]:
     return {"source": record.read(run_dir / "results.json")["run"]["source"], **means}
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_bytes(path, buffer.getvalue().encode())
-
-
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,12 +52,11 @@ def main() -> None:
             raise ValueError(f"`sweep` (={arguments.sweep}) holds no results.json; run the sweep of README.md first")
     rows.sort(key=lambda r: -next(v for k, v in r.items() if k.startswith("source_bpp")))
     order = [r["source"] for r in rows]
-    _write_csv(arguments.out / "results.csv", rows)
-    _write_csv(arguments.out / "learning.csv", sorted(learned, key=lambda r: order.index(r["source"])))
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    lines += ["| " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in r.values()) + " |" for r in rows]
-    files.write_bytes(arguments.out / "table.md", ("\n".join(lines) + "\n").encode())
-    print("\n".join(lines))
+    tables.write_csv(arguments.out / "results.csv", rows)
+    tables.write_csv(arguments.out / "learning.csv", sorted(learned, key=lambda r: order.index(r["source"])))
+    text = tables.markdown(rows)
+    files.write_bytes(arguments.out / "table.md", text.encode())
+    print(text)
 
 
 if __name__ == "__main__":

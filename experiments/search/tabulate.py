@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import statistics
 from pathlib import Path
 from typing import Any
 
+from experiments import tables
 from regicomp import files, record
 
 HERE = Path(__file__).parent
@@ -59,15 +59,10 @@ def main() -> None:
                 f"`sweep` (={arguments.sweep}) holds no record of a regularized run; run README.md's first"
             )
     rows.sort(key=lambda r: (r["option"], r["lmbda"]))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_bytes(arguments.out / "pressure.csv", buffer.getvalue().encode())
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    lines += ["| " + " | ".join(map(str, r.values())) + " |" for r in rows]
-    files.write_bytes(arguments.out / "pressure.md", ("\n".join(lines) + "\n").encode())
-    print("\n".join(lines))
+    tables.write_csv(arguments.out / "pressure.csv", rows)
+    text = tables.markdown(rows)
+    files.write_bytes(arguments.out / "pressure.md", text.encode())
+    print(text)
 
 
 if __name__ == "__main__":

@@ -258,7 +258,7 @@ def _run_of(
     environment = {**environment, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=at, env=environment)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    ((metrics),) = at.rglob("metrics.csv")
+    (metrics,) = at.rglob("metrics.csv")
     with metrics.open(newline="") as file:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)], done.stdout
 

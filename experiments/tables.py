@@ -1,0 +1,27 @@
+"""Rows of figures as the files that experiments commit."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from regicomp import files
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Rows of the same columns, whole or not at all."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_bytes(path, buffer.getvalue().encode())
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The same as a Markdown table; whole numbers with commas."""
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    for row in rows:
+        lines.append("| " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()) + " |")
+    return "\n".join(lines) + "\n"
