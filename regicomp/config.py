@@ -99,13 +99,27 @@ def release_at(cfg: DictConfig) -> int | None:
 
 
 def variant(cfg: DictConfig) -> str | None:
-    """What is unusual about a regularized run, for its record and the names of curves: `reg.*` besides α."""
+    """What tells a run's curve from its family's, for its record: `variant`, or the settings of a regularized run that
+    are unusual, `reg.*` besides α and `source.*` besides what the option of conf/source says."""
+    if cfg.variant is not None:
+        return str(cfg.variant)
     if not uses_source(cfg):
         return None
     usual: Any = OmegaConf.load(conf_dir() / "reg" / "default.yaml")
     of_the_result = [key for key in usual if key not in ("alpha", "probe", "form")]
     unusual = [f"{key}={cfg.reg[key]}" for key in of_the_result if cfg.reg[key] != usual[key]]
+    unusual += [f"source.{key}={value}" for key, value in _unusual_of_source(cfg).items()]
     return ", ".join(unusual) or None
+
+
+def _unusual_of_source(cfg: DictConfig) -> dict[str, Any]:
+    """The settings of q_θ that differ from its option's in conf/source; none if its class is the user's own."""
+    option = conf_dir() / "source" / f"{label('source', cfg.source._target_)}.yaml"
+    if not option.is_file():
+        return {}
+    sizes = {"size": cfg.size, "quality": cfg.quality}  # what `${width:…}` looks up
+    usual: Any = plain(OmegaConf.create({**sizes, "source": OmegaConf.load(option)}))["source"]
+    return {key: value for key, value in plain(cfg.source).items() if usual.get(key) != value}
 
 
 def lmbda(cfg: DictConfig) -> float:
@@ -124,7 +138,7 @@ def label(group: str, target: str) -> str:
 
 
 # What may differ between two runs that compute the same thing.
-_NOT_PART_OF_THE_RESULT = ("logger", "ckpt", "hydra", "strategy", "compile", "profile", "plan")
+_NOT_PART_OF_THE_RESULT = ("logger", "ckpt", "hydra", "strategy", "compile", "profile", "plan", "variant")
 
 
 def plain(node: Any) -> Any:

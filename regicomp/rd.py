@@ -175,7 +175,8 @@ def anchors_of(family: Family, families: Iterable[Family]) -> list[Family]:
         fitting,
         key=lambda f: (
             len(f.budget.differences(family.budget)),
-            f.variant not in (None, family.variant),
+            f.variant != family.variant,
+            f.variant is not None,
             f.source is not None,
             f.source != family.source,
         ),

@@ -110,6 +110,7 @@ TRAIN_RULES = (
     _whole("quality", QUALITIES[0], QUALITIES[-1]),
     _one_of("size", "paper", "tiny"),
     _whole("seed", 0, 2**63 - 1),
+    _text("variant", null=True),
     _text("backbone._target_"),
     _whole("backbone.N", 1),
     _whole("backbone.M", 1, absent=True),  # not every codec has it

@@ -243,7 +243,7 @@ def _without_doubles(measurements: list[Measurement]) -> tuple[list[Measurement]
         else:
             why = (
                 f"is the same point as {first.label} (λ {m.lmbda:g}, seed {m.seed}) by another configuration "
-                f"({hashes[1]} and {hashes[0]}), which is kept; give them different `run.variant` to compare them"
+                f"({hashes[1]} and {hashes[0]}), which is kept; give them different names by `variant` to compare them"
             )
         skipped.append(Skipped(f"{m.label}, {m.testset}", why))
     return list(kept.values()), skipped

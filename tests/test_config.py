@@ -188,6 +188,21 @@ def test_records_say_what_is_unusual_about_a_regularized_run(composed: Composed)
     assert config.variant(composed("reg=critic", "reg.alpha=0")) is None  # an anchor is as any other
 
 
+@pytest.mark.parametrize("source", ["hyperprior", "attention", "elic", "mlicpp"])
+def test_an_unusual_source_model_is_told_apart(composed: Composed, source: str) -> None:
+    for tiny in (False, True):
+        assert config.variant(composed(f"source={source}", tiny=tiny)) is None
+    unusual = [f"source={source}", "source.density=logistic", "source.width=20"]
+    assert config.variant(composed(*unusual)) == "source.width=20, source.density=logistic"
+    assert config.variant(composed(*unusual, "reg.alpha=0")) is None
+
+
+def test_a_run_can_be_given_a_name(composed: Composed) -> None:
+    assert config.variant(composed("variant=mine", "reg=critic")) == "mine"
+    assert config.variant(composed("variant=mine", "reg.alpha=0")) == "mine"
+    assert config.config_hash(composed("variant=mine")) == config.config_hash(composed())
+
+
 def test_small_crops_at_the_end_are_doubted(composed: Composed) -> None:
     (line,) = rules.doubts(composed("data.crop=64"))
     assert "`data.crop` (=64)" in line

@@ -104,6 +104,16 @@ def test_anchor_of_the_same_budget_is_preferred(tmp_path: Path) -> None:
         assert c.anchor.budget == c.family.budget
 
 
+def test_anchor_of_the_same_name_is_preferred(tmp_path: Path) -> None:
+    """A curve is held against the anchor of its own `variant`, and a curve without that against the plain one."""
+    for name in (None, "fast"):
+        synthetic.sweep(tmp_path / str(name), variant=name)
+    synthetic.sweep(tmp_path / "critic", savings={0.1: 0.02}, variant="source_steps=2")
+    compared, _ = _compared(tmp_path)
+    anchors = {c.family.variant: c.anchor.variant for c in compared if c.anchor}
+    assert anchors == {None: None, "fast": "fast", "source_steps=2": None}
+
+
 def test_codecs_of_other_sizes_are_no_anchor(tmp_path: Path) -> None:
     """A codec with fewer parameters at the same λ is not what to compare with."""
     synthetic.sweep(tmp_path, savings={0.0: 0.0}, parameters=1000)
