@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -105,6 +106,36 @@ class Checkpoints(Callback):
         if leaving:
             interrupts.follow()
             trainer.should_stop = True
+
+
+class Stopwatch(Callback):
+    """Seconds of training of a run, over all the processes that went on with it: its checkpoints carry them.
+
+    Args:
+        ckpt: the checkpoint that the run goes on from, if any.
+    """
+
+    def __init__(self, ckpt: Path | None) -> None:
+        self._before = 0.0
+        self._started: float | None = None
+        if ckpt is not None:
+            self._before = float(read(ckpt).get("callbacks", {}).get(self.state_key, {}).get("seconds", 0.0))
+
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self._before + (0.0 if self._started is None else time.perf_counter() - self._started)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start."""
+        self._started = time.perf_counter()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Stop."""
+        self._before, self._started = self.seconds(), None
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        return {"seconds": self.seconds()}
 
 
 _RANKS_AGREE_EVERY = 8  # codec updates; agreeing waits for the device

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from regicomp import combinations, config, files, interrupts, locking, ranks, rules, strategy, sweep
 
 if TYPE_CHECKING:
+    from regicomp.checkpointing import Stopwatch
     from regicomp.export import Spec
     from regicomp.guard import Counts
     from regicomp.module import RegularizedCodec
@@ -113,13 +113,12 @@ def _fit_or_go_back(
     """Train to the last step, from an earlier checkpoint again whenever the guard says so; seconds spent."""
     from regicomp import checkpointing, collective, dashboard
 
-    seconds = 0.0
+    stopwatch = checkpointing.Stopwatch(ckpt)
     while True:
         with interrupts.while_training():
-            spent, tripped = _fit(cfg, run_dir, module, ckpt)
-        seconds += spent
+            tripped = _fit(cfg, run_dir, module, ckpt, stopwatch)
         if tripped is None:
-            return module, seconds
+            return module, stopwatch.seconds()
         dashboard.finish()
         first = collective.rank() == 0
         ckpt = collective.gather(checkpointing.roll_back(run_dir / "checkpoints") if first else None)[0]
@@ -182,8 +181,10 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     return module, spec, source_spec
 
 
-def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None) -> tuple[float, Counts | None]:
-    """Train to the last step; seconds spent in this process, and the guard's counts if the run must go back."""
+def _fit(
+    cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None, stopwatch: Stopwatch
+) -> Counts | None:
+    """Train to the last step; the guard's counts if the run must go back."""
     from lightning.pytorch import Trainer
 
     from regicomp import alarms, checkpointing, dashboard, guard, loggers, precision, profiling
@@ -195,7 +196,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         resumed_at = int(checkpoint["global_step"])
         if resumed_at >= cfg.trainer.max_steps:  # killed after training and before the record
             module.load_state_dict(checkpoint["state_dict"])
-            return 0.0, None
+            return None
     computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, strategy.device_type(cfg))
     if cfg.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
@@ -218,6 +219,7 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         log_every_n_steps=cfg.trainer.log_every,
         logger=written,
         callbacks=[
+            stopwatch,
             watch,
             checkpointing.Checkpoints(run_dir / "checkpoints", cfg.trainer.checkpoint_every),
             loggers.RateBar(refresh_rate=cfg.trainer.log_every),
@@ -230,9 +232,8 @@ def _fit(cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | 
         deterministic=cfg.deterministic,
         default_root_dir=run_dir,
     )
-    started = time.perf_counter()
     trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
-    return time.perf_counter() - started, watch.tripped
+    return watch.tripped
 
 
 def _timing(seconds: float) -> dict[str, float]:

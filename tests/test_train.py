@@ -104,11 +104,17 @@ def test_killed_and_resumed_equals_unbroken_bit_for_bit(
         process.wait(30)
     assert process.returncode == -signal.SIGKILL
     assert not (run / "results.json").exists()
-    assert list((run / "checkpoints").glob("step-*.ckpt"))
+    written = list((run / "checkpoints").glob("step-*.ckpt"))
+    assert written
+    for path in written:  # as if it had trained for longer
+        checkpoint = checkpointing.read(path)
+        checkpoint["callbacks"]["Stopwatch"]["seconds"] += 1000
+        checkpointing.write(checkpoint, path)
     assert "going on from" in _run(folder, run, "ckpt=last")
     for name in ("codec.safetensors", "source.safetensors", "metrics.csv"):
         assert (run / name).read_bytes() == (straight / name).read_bytes(), name
     assert _record(run) == _record(straight)
+    assert 1000 < json.loads((run / "results.json").read_text())["timing"]["training_seconds"] < 1300
 
 
 def test_a_finished_run_is_reported_not_repeated(finished: tuple[Path, str], folder: Path) -> None:
