@@ -17,6 +17,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from regicomp import files, phases, ranks
 
+# Our files of launchers' settings bear the plugins' names, which Hydra 1.3 remarks on, also in the launchers' workers,
+# where nothing of ours but this import runs before it does.
+warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
+
 
 def conf_dir() -> Path:
     """Folder of the configuration: inside an installed package, beside the package in a checkout."""
@@ -49,8 +53,6 @@ def _label(group: str, *, _root_: DictConfig) -> str:
 
 def register_resolvers() -> None:
     """Make the resolvers that conf/ uses known to OmegaConf."""
-    # Our files of launchers' settings bear the plugins' names, which Hydra 1.3 remarks on.
-    warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
     OmegaConf.register_new_resolver("width", _width, replace=True)
     OmegaConf.register_new_resolver("by_size", _by_size, replace=True)
     OmegaConf.register_new_resolver("label", _label, replace=True)

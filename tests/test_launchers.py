@@ -99,6 +99,7 @@ def test_runs_at_a_time_share_the_cores_and_equal_preempted_jobs(folder: Path, t
         **{"capture_output": True, "text": True, "timeout": 280, "env": environment},
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "Warning" not in done.stdout + done.stderr
     expected = _records(tmp_path / "joblib")
     assert sorted(expected) == list(SEEDS)
     assert {record["timing"] for record in expected.values()} == {max(1, (os.cpu_count() or 1) // 2)}
