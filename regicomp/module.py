@@ -208,12 +208,12 @@ class RegularizedCodec(LightningModule):
         return strategy.block_backward_sync() if hold_back and isinstance(strategy, DDPStrategy) else nullcontext()
 
     def _step_codec(self) -> None:
-        self._step(self.phi, self._optimizers[0])
+        self._step(self._optimizers[0])
 
     def _step_source(self) -> None:
         # Unwrapped: Lightning counts the steps of its wrappers, and a step is a codec update.
         if self.regularizer is not None:
-            self._step(self.theta, self._optimizers[1].optimizer)
+            self._step(self._optimizers[1].optimizer)
 
     def _clip(self, *networks: list[nn.Parameter]) -> None:
         """Clip each network's gradient; if one of them or a loss was not finite, this update's steps do nothing."""
@@ -222,8 +222,7 @@ class RegularizedCodec(LightningModule):
             self.guard.see(*norms)
             self.guard.agree()
 
-    def _step(self, parameters: list[nn.Parameter], optimizer: LightningOptimizer | torch.optim.Optimizer) -> None:
-        del parameters
+    def _step(self, optimizer: LightningOptimizer | torch.optim.Optimizer) -> None:
         with self.stage("optimizers"):
             self.guard.govern(optimizer)
             optimizer.step()
