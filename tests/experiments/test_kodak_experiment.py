@@ -1,0 +1,51 @@
+"""What experiments/kodak says follows from the records beside it."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regicomp import rd, runs
+from regicomp.report import style, tables
+
+KODAK = Path(__file__).resolve().parents[2] / "experiments" / "kodak"
+SPAN = 1.0  # the --min-span of its README's command
+
+
+@pytest.mark.parametrize("part", [".", "longer"])
+def test_tables_are_what_the_records_say(part: str) -> None:
+    """Every BD-rate and interval, of every test set and seed, is found again."""
+    folder = KODAK / part
+    collection = runs.collect([folder / "runs"])
+    assert not collection.skipped
+    curves, skipped = rd.curves(collection.measurements)
+    assert not skipped
+    options = rd.Options(min_span=SPAN)
+    comparisons = rd.compare(curves, options)
+    labels = style.names(list(dict.fromkeys(c.family for c in curves)))
+    found = tables.bd_rows(comparisons, rd.domain_means(comparisons, options), options, labels)
+    written = list(csv.DictReader((folder / "bd_rate.csv").read_text().splitlines()))
+    assert [_key(row) for row in found] == [_key(row) for row in written]
+    for row, there in zip(found, written, strict=True):
+        for column in ("bd_rate_percent", "low_95", "high_95"):
+            value, expected = row.get(column), there[column]
+            assert (value is None) == (expected == ""), (_key(row), column)
+            if value is not None:
+                assert float(value) == pytest.approx(float(expected), abs=2e-4), (_key(row), column)
+
+
+def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("alpha", "testset", "metric", "seed"))
+
+
+def test_the_page_quotes_its_tables() -> None:
+    """Every number with an interval that the README gives stands in one of the tables."""
+    number = re.compile(r"[−+]\d+\.\d\d \[[^\]]+\]")
+    quoted = set(number.findall((KODAK / "README.md").read_text()))
+    there = {found for path in KODAK.rglob("table.md") for found in number.findall(path.read_text())}
+    assert quoted
+    assert quoted <= there
