@@ -47,20 +47,24 @@ def _limits(values: list[float], margin: float) -> tuple[float, float]:
     return low - room, high + room
 
 
+_SEEN = 0.05  # of the figure's width; a curve that crosses less of it tells nothing
+
+
 def _draw_other(axes: Axes, name: str, points: list[tuple[float, float]], line: str) -> None:
-    """A grey curve with its name where it leaves the figure; the limits stay as they are."""
+    """A grey curve with its name where it leaves the figure, unless it only grazes it; the limits stay as they are."""
     if not points:
         return
-    axes.plot(*zip(*points, strict=True), color=style.GREY_LIGHT, linewidth=0.7, linestyle=line, zorder=1)
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     rates = np.linspace(max(left, points[0][0]), min(right, points[-1][0]), 200)
     qualities = np.interp(rates, *np.array(points).T)
     inside = np.flatnonzero((qualities > bottom) & (qualities < top - 0.04 * (top - bottom)))
-    if len(inside) and rates[0] < rates[-1]:
-        options: Any = {"fontsize": 5.5, "color": style.GREY_LIGHT, "ha": "right", "va": "bottom"}
-        options["bbox"] = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5}
-        place = float(rates[inside[-1]]), float(qualities[inside[-1]])
-        axes.annotate(name, place, xytext=(-1, 1), textcoords="offset points", zorder=2, **options)
+    if not len(inside) or rates[inside[-1]] - rates[inside[0]] < _SEEN * (right - left):
+        return
+    axes.plot(*zip(*points, strict=True), color=style.GREY_LIGHT, linewidth=0.7, linestyle=line, zorder=1)
+    options: Any = {"fontsize": 5.5, "color": style.GREY_LIGHT, "ha": "right", "va": "bottom"}
+    options["bbox"] = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5}
+    place = float(rates[inside[-1]]), float(qualities[inside[-1]])
+    axes.annotate(name, place, xytext=(-1, 1), textcoords="offset points", zorder=2, **options)
 
 
 def _draw_curves(
