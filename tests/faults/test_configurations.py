@@ -29,7 +29,7 @@ class Drawn(NamedTuple):
 
 
 # Libraries' warnings about odd settings are not what is tested here.
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 SETTINGS = (
     Drawn(
