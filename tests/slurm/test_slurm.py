@@ -263,7 +263,10 @@ def _run_of(
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)], done.stdout
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two tasks need two cores")
+@pytest.mark.skipif(
+    (os.cpu_count() or 1) < 2,
+    reason="srun starts two tasks only where there are two cores",
+)
 def test_two_tasks_of_a_job_are_one_run(slurm: node.Node, folder: Path, tmp_path: Path) -> None:
     """Losses as in one process to 1e-5, one record, in one run directory named after the job."""
     for name in ("one", "two"):
