@@ -9,6 +9,8 @@ IMAGES ?= photos
 KILLS ?= 100
 EXAMPLES ?= 1000
 MINUTES ?= 120
+SET_UP_FAILED = echo "make setup: the packages could not be installed (pip's reason is above). Installing takes about 9 GB:" \
+	"here are $$(df -Ph . | awk 'NR==2{print $$4}') free, in $${TMPDIR:-/tmp} $$(df -Ph "$${TMPDIR:-/tmp}" | awk 'NR==2{print $$4}'). Then run it again." >&2
 
 .PHONY: help setup train test test-slow test-browser test-slurm test-faults test-sweep-kills test-configurations soak \
 	audit lint format bench bench-table bench-coding bench-evaluation first-light night experiments-tiny identities fuzz clean
@@ -22,7 +24,7 @@ setup: $(INSTALLED) ## make the virtual environment (.venv) from the pinned cons
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' || { $(SET_UP_FAILED); exit 1; }
 	@touch $@
 
 train: setup ## train, test and draw a small regularized codec on the embedded data (RUN=folder)
