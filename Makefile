@@ -72,7 +72,7 @@ bench: setup ## time training steps, plain and regularized, in pairs against Com
 	$(BIN)/python -m bench.train_step
 
 bench-table: setup ## the five backbones against CompressAI's loop: time, memory, FLOPs, data loading (hours)
-	$(BIN)/python -m bench.table --parts steps memory data scaling compile
+	$(BIN)/python -m bench.table --parts costs steps memory data scaling compile
 
 bench-coding: setup ## time encoding and decoding at full size against CompressAI (needs $$REGICOMP_DATA/kodak)
 	$(BIN)/python -m bench.coding

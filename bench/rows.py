@@ -24,10 +24,9 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 from PIL import Image  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from bench.train_step import ExampleLoop, fit  # noqa: E402
-from regicomp import export, precision, shards  # noqa: E402
+from regicomp import export, precision, profiling, shards  # noqa: E402
 from regicomp.data import dead_leaves  # noqa: E402
 from regicomp.data.datamodule import CropData  # noqa: E402
 from regicomp.train import build_networks  # noqa: E402
@@ -134,19 +133,12 @@ def costs(setting: Setting) -> dict[str, Any]:
     """Parameters, and FLOPs of forward and backward for one crop, of codec and q_θ."""
     cfg = compose_run(setting, *REGULARIZED)
     module = build_networks(cfg)[0]
-    x = torch.randint(0, 256, (1, 3, setting.crop, setting.crop)).float() / 255
-    assert module.regularizer is not None
-    with FlopCounterMode(display=False) as codec:
-        out = module.codec(x)
-        out["x_hat"].sum().backward()
-    x_hat = out["x_hat"].detach().requires_grad_()
-    with FlopCounterMode(display=False) as source:
-        module.regularizer(x, x_hat, 10**9).backward()
+    codec, source = profiling.flops_a_crop(module, setting.crop)
     return {
         "parameters": sum(p.numel() for p in module.codec.parameters()),
         "source_parameters": sum(p.numel() for p in module.theta),
-        "gflops": codec.get_total_flops() / 1e9,
-        "source_gflops": source.get_total_flops() / 1e9,
+        "gflops": codec / 1e9,
+        "source_gflops": source / 1e9,
     }
 
 

@@ -1,7 +1,7 @@
 """Our training step against CompressAI's example loop for the five backbones: time, memory, FLOPs, data loading.
 
-`python -m bench.table [--backbones hyperprior …] [--parts steps memory data scaling compile] [--rounds 3] [--batch 4]
-[--crop 256] [--precisions float32 bf16] [--size paper] [--again] [--out bench]`
+`python -m bench.table [--backbones hyperprior …] [--parts costs steps memory data scaling compile]
+[--rounds 3] [--batch 4] [--crop 256] [--precisions float32 bf16] [--size paper] [--again] [--out bench]`
 
 Every measurement runs in a process of its own and is written to results.json at once; one that is there already for
 the same settings and machine is not repeated (`--again` does). The table goes into README.md between its markers.
@@ -19,14 +19,15 @@ from typing import Any
 from regicomp import files
 
 BACKBONES = ("hyperprior", "autoregressive", "attention", "elic", "mlicpp")
-PARTS = ("steps", "memory", "data", "scaling", "compile")
+PARTS = ("costs", "steps", "memory", "data", "scaling", "compile")
 BEGIN, END = "<!-- bench.table begin -->", "<!-- bench.table end -->"
 CROPS, BATCHES = (128, 256, 384, 512), (1, 2, 4, 8)
 
 
 def _measured(arguments: argparse.Namespace, results: dict[str, Any], measure: str, **asked: Any) -> None:
     """Measure in a child process, unless there is a result already, and write the results."""
-    asked = {"measure": measure, "size": arguments.size, "rounds": arguments.rounds, **asked}
+    rounds = {} if measure == "costs" else {"rounds": arguments.rounds}  # counted once, whatever the rounds
+    asked = {"measure": measure, "size": arguments.size, **rounds, **asked}
     key = json.dumps(asked, sort_keys=True)
     if "error" not in results["rows"].get(key, {"error": None}) and not arguments.again:
         return
@@ -50,7 +51,7 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
     shape = {"batch": arguments.batch, "crop": arguments.crop}
     for backbone in arguments.backbones:
         loops = ["example", "plain", "regularized"] if backbone != "mlicpp" else ["plain", "regularized"]
-        if "steps" in arguments.parts:
+        if "costs" in arguments.parts:
             _measured(arguments, results, "costs", backbone=backbone, **shape)
         for precision in arguments.precisions:
             row = {"backbone": backbone, "precision": precision, **shape}
@@ -207,7 +208,7 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
-    parser.add_argument("--parts", nargs="+", default=["steps", "memory", "data"], choices=PARTS)
+    parser.add_argument("--parts", nargs="+", default=["costs", "steps", "memory", "data"], choices=PARTS)
     parser.add_argument("--precisions", nargs="+", default=None, choices=("float32", "bf16"), help="of our steps")
     parser.add_argument("--size", default="paper", choices=("paper", "tiny"))
     for flag, default in (("rounds", 3), ("batch", 4), ("crop", 256), ("data-crops", 256)):

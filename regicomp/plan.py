@@ -75,7 +75,7 @@ def make(cfg: DictConfig, run_dir: Path, module: Any) -> dict[str, Any]:
         shape = (phase.crop, phase.batch_size)
         if shape not in seconds_of:
             data = CropData(cfg.data, UPDATES + 2, cfg.seed, Phases([phase._replace(start=0)]))
-            flops_of.setdefault(phase.crop, _flops_a_crop(module, phase.crop))
+            flops_of.setdefault(phase.crop, sum(profiling.flops_a_crop(module, phase.crop)))
             seconds_of[shape] = _seconds_an_update(cfg, module, data)
         seconds += (end - phase.start) * seconds_of[shape]
         flops += (end - phase.start) * phase.batch_size * flops_of[phase.crop]
@@ -97,24 +97,6 @@ def make(cfg: DictConfig, run_dir: Path, module: Any) -> dict[str, Any]:
         files.write_json(run_dir / PLAN_FILE, found._asdict())
         print(f"plan: {found.line()}", flush=True)
     return found._asdict()
-
-
-def _flops_a_crop(module: Any, crop: int) -> float:
-    """FLOPs of forward and backward for one crop, both networks."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    x = torch.randint(0, 256, (1, 3, crop, crop), generator=torch.Generator().manual_seed(0)).float() / 255
-    device = next(module.codec.parameters()).device
-    with FlopCounterMode(display=False) as counter:
-        out = module.codec(x.to(device))
-        terms = module.objective.terms(x.to(device), out["x_hat"], out["likelihoods"].values())
-        loss = terms.loss
-        if module.regularizer is not None:
-            loss = loss + module.regularizer.source(x.to(device), out["x_hat"])
-        loss.backward()
-    module.zero_grad()
-    return float(counter.get_total_flops())
 
 
 def _seconds_an_update(cfg: DictConfig, module: Any, data: Any) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch.autograd.profiler import record_function
+from torch.utils.flop_counter import FlopCounterMode
 
 from regicomp import files
 
@@ -28,6 +29,29 @@ def peak_memory_gib() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+
+
+def flops_a_crop(module: Any, crop: int) -> tuple[float, float]:
+    """FLOPs of forward and backward for one crop: the codec's, and q_θ's (0 without a regularizer).
+
+    Args:
+        module: a `RegularizedCodec`; its gradients are cleared.
+        crop: the crop's side in pixels.
+    """
+    device = next(module.codec.parameters()).device
+    x = torch.randint(0, 256, (1, 3, crop, crop), generator=torch.Generator().manual_seed(0)).float() / 255
+    x = x.to(device)
+    with FlopCounterMode(display=False) as codec:
+        out = module.codec(x)
+        module.objective.terms(x, out["x_hat"], out["likelihoods"].values()).loss.backward()
+    source = 0.0
+    if module.regularizer is not None:
+        x_hat = out["x_hat"].detach().requires_grad_()  # it passes its gradient on to the codec
+        with FlopCounterMode(display=False) as counter:
+            module.regularizer.source(x, x_hat).backward()
+        source = float(counter.get_total_flops())
+    module.zero_grad()
+    return float(codec.get_total_flops()), source
 
 
 def _now() -> float:

@@ -68,6 +68,7 @@ def test_it_measures_and_does_not_repeat_itself(tmp_path: Path) -> None:
         "--backbones",
         "hyperprior",
         "--parts",
+        "costs",
         "steps",
         "scaling",
         "data",
