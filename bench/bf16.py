@@ -12,9 +12,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from regicomp import config
+from regicomp.config import settings
 
-config.quiet_libraries()
+settings.quiet_libraries()
 
 import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -24,10 +24,12 @@ from torch.nn import functional as F  # noqa: E402
 
 from bench.coding import kodak  # noqa: E402
 from bench.train_step import this_machine  # noqa: E402
-from regicomp import evaluation, export, files  # noqa: E402
-from regicomp.coder import to_pixels, to_tensor  # noqa: E402
 from regicomp.data import images  # noqa: E402
 from regicomp.data.images import Pixels  # noqa: E402
+from regicomp.evaluation import round_trip  # noqa: E402
+from regicomp.image_codec import model_file  # noqa: E402
+from regicomp.image_codec.codec import to_pixels, to_tensor  # noqa: E402
+from regicomp.utils import files  # noqa: E402
 
 RESULTS = Path(__file__).parent / "bf16.json"
 _EVEN = 6 / 255  # largest range of a sample within an even block
@@ -57,7 +59,7 @@ def compare(codec: Any, pixels: Pixels, float_layers: int) -> dict[str, Any]:
     """One 8-bit image (H, W, 3) in float32 and in bf16; its sides are multiples of 64, as Kodak's are."""
 
     def psnr(x_hat: Tensor) -> float:
-        return evaluation.psnr_of(pixels, to_pixels(x_hat))
+        return round_trip.psnr_of(pixels, to_pixels(x_hat))
 
     x = to_tensor(pixels)
     y = codec.g_a(x)
@@ -94,7 +96,7 @@ def main() -> None:
     parser.add_argument("--float-layers", type=int, nargs="+", default=[0], help="last layers kept in float32")
     parser.add_argument("--only", help="one image, such as kodim20")
     arguments = parser.parse_args()
-    codec = export.load_codec(arguments.codec).network
+    codec = model_file.load_codec(arguments.codec).network
     chosen = [path for path in kodak(24, wide=False) if arguments.only in (None, path.stem)]
     rows: list[dict[str, Any]] = []
     table = Table("image", "layers in float32", "PSNR dB", "change", "other symbols", "of them even", "even blocks")

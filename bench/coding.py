@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regicomp import config
+from regicomp.config import settings
 
-config.quiet_libraries()
+settings.quiet_libraries()
 
 import compressai.models  # noqa: E402
 import torch  # noqa: E402
@@ -33,9 +33,10 @@ from rich.table import Table  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from bench.train_step import this_machine  # noqa: E402
-from regicomp import export, precision  # noqa: E402
+from regicomp.backbone import precision  # noqa: E402
 from regicomp.data import images  # noqa: E402
-from regicomp.evaluation import Codec, psnr_of, to_pixels, to_tensor  # noqa: E402
+from regicomp.evaluation.round_trip import Codec, psnr_of, to_pixels, to_tensor  # noqa: E402
+from regicomp.image_codec import model_file  # noqa: E402
 
 THEIRS = {
     "hyperprior": compressai.models.ScaleHyperprior,
@@ -65,11 +66,11 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
     return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
-def spec_of(backbone: str) -> export.Spec:
+def spec_of(backbone: str) -> model_file.Spec:
     """The backbone at full size, quality 3."""
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
         cfg = compose("train", overrides=[f"backbone={backbone}", "quality=3"])
-    return export.spec_of(OmegaConf.to_container(cfg.backbone, resolve=True))  # pyright: ignore
+    return model_file.spec_of(OmegaConf.to_container(cfg.backbone, resolve=True))  # pyright: ignore
 
 
 def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
@@ -145,7 +146,7 @@ def compare(backbone: str, arguments: argparse.Namespace, paths: list[Path]) -> 
     """Medians of one backbone, ours and CompressAI's, over images and rounds, and medians of the paired ratios."""
     torch.manual_seed(0)
     spec = spec_of(backbone)
-    ours: Any = export.build(spec, "backbone").eval()
+    ours: Any = model_file.build(spec, "backbone").eval()
     pixels = [images.read(path) for path in paths]
     enliven(ours, backbone, to_tensor(pixels[0]))
     ours.update(force=True, update_quantiles=True)
@@ -188,7 +189,7 @@ def compare(backbone: str, arguments: argparse.Namespace, paths: list[Path]) -> 
 @torch.inference_mode()
 def bf16_shift(path: Path, paths: list[Path]) -> dict[str, float]:
     """Mean PSNR of a trained codec with its transforms in float32 and in bf16, and the largest change of an image."""
-    codec = Codec(export.load_codec(path))
+    codec = Codec(model_file.load_codec(path))
     psnr: dict[str, list[float]] = {}
     for mode in ("float32", "bf16"):
         with precision.transforms_in(codec.network, mode):
@@ -226,7 +227,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", help="of our g_a and g_s: auto, bf16 or float32")
     parser.add_argument("--codec", type=Path, help="a trained codec.safetensors, to measure bf16's effect on PSNR")
     arguments = parser.parse_args()
-    config.register_resolvers()
+    settings.register_resolvers()
     torch.set_num_threads(arguments.threads)
     machine = {**this_machine(), "threads": arguments.threads, "precision": arguments.precision}
     paths = kodak(arguments.images)

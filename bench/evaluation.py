@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from regicomp import config
+from regicomp.config import settings
 
-config.quiet_libraries()
+settings.quiet_libraries()
 
 import compressai.utils.eval_model.__main__ as theirs  # noqa: E402
 import torch  # noqa: E402
@@ -30,9 +30,12 @@ from rich.table import Table  # noqa: E402
 
 from bench.coding import enliven, kodak, spec_of  # noqa: E402
 from bench.train_step import this_machine  # noqa: E402
-from regicomp import bitstream, evaluation, export, files, parallel  # noqa: E402
 from regicomp.data import images  # noqa: E402
 from regicomp.data.testsets import TestImage  # noqa: E402
+from regicomp.evaluation import round_trip  # noqa: E402
+from regicomp.evaluation import workers as parallel  # noqa: E402
+from regicomp.image_codec import container, model_file  # noqa: E402
+from regicomp.utils import files  # noqa: E402
 
 RESULTS = Path(__file__).parent / "evaluation.json"
 PRECISIONS = ("float32", "bf16")
@@ -59,13 +62,13 @@ def example(folder: Path) -> Path:
     """The full-size hyperprior with lifelike random weights, exported."""
     torch.manual_seed(0)
     spec = spec_of("hyperprior")
-    codec: Any = export.build(spec, "backbone").eval()
-    enliven(codec, "hyperprior", evaluation.to_tensor(images.read(kodak(1)[0])))
-    export.save_codec(folder / "codec.safetensors", codec, spec, {})
+    codec: Any = model_file.build(spec, "backbone").eval()
+    enliven(codec, "hyperprior", round_trip.to_tensor(images.read(kodak(1)[0])))
+    model_file.save_codec(folder / "codec.safetensors", codec, spec, {})
     return folder / "codec.safetensors"
 
 
-def compressai_s(loaded: export.Loaded) -> Any:
+def compressai_s(loaded: model_file.Loaded) -> Any:
     """CompressAI's own class with the codec's weights and tables."""
     cls = next(c for c in type(loaded.network).__mro__ if c.__module__.startswith("compressai."))
     model: Any = cls(**loaded.spec.arguments)
@@ -110,8 +113,8 @@ def by_eval_model(model: Any, path: Path) -> Measured:
 def by_ours(codec: Any, path: Path) -> Measured:
     """One image by our evaluation."""
     with _Watched(codec, "encode") as seen:
-        found = evaluation.measure(codec, TestImage(path.name, partial(images.read, path)))
-    strings = tuple(sorted(bitstream.unpack(seen.returned[0], codec.max_pixels).streams))
+        found = round_trip.measure(codec, TestImage(path.name, partial(images.read, path)))
+    strings = tuple(sorted(container.unpack(seen.returned[0], codec.max_pixels).streams))
     return Measured(seen.seconds, seen.cpu_seconds, found.psnr_db, found.ms_ssim, strings, found.bytes)
 
 
@@ -141,9 +144,9 @@ def summarize(name: str, rows: list[Measured], references: list[Measured], pixel
 def in_processes(codec: Path, paths: list[Path], workers: int) -> dict[str, Any]:
     """All images in parallel processes, and whether the rows are those of one process."""
     listed = [TestImage(path.name, partial(images.read, path)) for path in paths]
-    alone = evaluation.Codec(export.load_codec(codec))
+    alone = round_trip.Codec(model_file.load_codec(codec))
     started = time.perf_counter()
-    first = evaluation.measure(alone, listed[0])
+    first = round_trip.measure(alone, listed[0])
     one = time.perf_counter() - started
     with parallel.processes(workers, parallel.Files(codec, None)) as helpers:
         assert helpers is not None
@@ -192,7 +195,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="that both compute with")
     parser.add_argument("--workers", type=int, default=1, help="also measure in so many processes")
     arguments = parser.parse_args()
-    config.register_resolvers()
+    settings.register_resolvers()
     torch.set_num_threads(arguments.threads)
     paths = kodak(arguments.images, wide=False)
     machine = {**this_machine(), "threads": arguments.threads}
@@ -200,8 +203,8 @@ def main() -> None:
     console.print(", ".join(f"{key}: {value}" for key, value in machine.items()))
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.codec or example(Path(folder))
-        model = compressai_s(export.load_codec(path))
-        ours = {p: evaluation.Codec(export.load_codec(path), p) for p in PRECISIONS}
+        model = compressai_s(model_file.load_codec(path))
+        ours = {p: round_trip.Codec(model_file.load_codec(path), p) for p in PRECISIONS}
         small = images.read(paths[0])[:128, :128]
         for codec in ours.values():
             codec.decode(codec.encode(small))  # learns its layout, prepares its tables

@@ -20,19 +20,19 @@ _CHANNELS = {"N": 128, "M": 192}
 
 def measure(width: int, height: int, tile: int | None) -> dict[str, float]:
     """One size, in this process."""
-    from regicomp import config
+    from regicomp.config import settings
 
-    config.quiet_libraries()
+    settings.quiet_libraries()
     import numpy as np
     import torch
 
-    from regicomp import export
-    from regicomp.coder import Codec
-    from regicomp.export import Loaded, Spec
+    from regicomp.image_codec import model_file
+    from regicomp.image_codec.codec import Codec
+    from regicomp.image_codec.model_file import Loaded, Spec
 
     torch.manual_seed(0)
     spec = Spec("compressai.models.ScaleHyperprior", _CHANNELS)
-    network: Any = export.build(spec, "backbone").eval()
+    network: Any = model_file.build(spec, "backbone").eval()
     with torch.no_grad():
         network.g_a[-1].weight.mul_(2.5)
     network.update(force=True, update_quantiles=True)

@@ -15,9 +15,9 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regicomp import config
+from regicomp.config import settings
 
-config.quiet_libraries()
+settings.quiet_libraries()
 
 import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -27,9 +27,11 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from bench.coding import Taken, kodak, take  # noqa: E402
 from bench.train_step import this_machine  # noqa: E402
-from regicomp import export, files, record  # noqa: E402
 from regicomp.data import images  # noqa: E402
-from regicomp.evaluation import to_tensor  # noqa: E402
+from regicomp.evaluation import record  # noqa: E402
+from regicomp.evaluation.round_trip import to_tensor  # noqa: E402
+from regicomp.image_codec import model_file  # noqa: E402
+from regicomp.utils import files  # noqa: E402
 
 RESULTS = Path(__file__).parent / "overhead.json"
 
@@ -70,7 +72,7 @@ def _gflops(codec: Any, x: Tensor) -> float:
 
 def compare(pair: Pair, pixels: list[Tensor], rounds: int) -> dict[str, Any]:
     """Regularized against anchor: what is equal, and medians and quartiles of the paired ratios of processor time."""
-    loaded = [export.load_codec(folder / "codec.safetensors").network for folder in pair]
+    loaded = [model_file.load_codec(folder / "codec.safetensors").network for folder in pair]
     shapes = [{name: tuple(t.shape) for name, t in codec.named_parameters()} for codec in loaded]
     taken: list[tuple[Taken, Taken]] = []
     for codec in loaded:

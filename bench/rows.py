@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regicomp import config
+from regicomp.config import settings
 
-config.quiet_libraries()
+settings.quiet_libraries()
 
 import compressai.models  # noqa: E402
 import numpy as np  # noqa: E402
@@ -26,10 +26,13 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from bench.train_step import ExampleLoop, fit  # noqa: E402
-from regicomp import export, precision, profiling, shards  # noqa: E402
+from regicomp import shards  # noqa: E402
+from regicomp.backbone import precision  # noqa: E402
 from regicomp.data import dead_leaves  # noqa: E402
 from regicomp.data.datamodule import CropData  # noqa: E402
+from regicomp.image_codec import model_file  # noqa: E402
 from regicomp.train import build_networks  # noqa: E402
+from regicomp.training import profiling  # noqa: E402
 
 # CompressAI's own class of each backbone; it has no MLIC++.
 EXAMPLES = {
@@ -53,8 +56,8 @@ class Setting(NamedTuple):
 
 def compose_run(setting: Setting, *overrides: str) -> Any:
     """The configuration of our run."""
-    config.register_resolvers()
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+    settings.register_resolvers()
+    with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
         return compose(
             "train",
             overrides=[
@@ -70,10 +73,10 @@ PLAIN, REGULARIZED = ("reg.alpha=0",), ("reg.alpha=0.1",)
 
 def _example(setting: Setting) -> Callable[[int], list[float]]:
     cfg = compose_run(setting, *PLAIN)
-    arguments = export.spec_of(config.plain(cfg.backbone)).arguments
+    arguments = model_file.spec_of(settings.plain(cfg.backbone)).arguments
     make = getattr(compressai.models, EXAMPLES[setting.backbone])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loop = ExampleLoop(device, make=lambda: make(**arguments), lmbda=config.lmbda(cfg))
+    loop = ExampleLoop(device, make=lambda: make(**arguments), lmbda=settings.lmbda(cfg))
     batches = iter(CropData(cfg.data, 10**9, 0).train_dataloader())
 
     def run(steps: int) -> list[float]:

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from regicomp import files
+from regicomp.utils import files
 
 BACKBONES = ("hyperprior", "autoregressive", "attention", "elic", "mlicpp")
 PARTS = ("costs", "steps", "memory", "data", "scaling", "compile")

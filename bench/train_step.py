@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from regicomp import config
+from regicomp.config import settings
 
-config.quiet_libraries()
+settings.quiet_libraries()
 
 import torch  # noqa: E402
 from compressai.models import ScaleHyperprior  # noqa: E402
@@ -32,10 +32,10 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from regicomp import precision  # noqa: E402
+from regicomp.backbone import precision  # noqa: E402
 from regicomp.data.datamodule import CropData  # noqa: E402
-from regicomp.module import RegularizedCodec, noise_seed  # noqa: E402
 from regicomp.train import build_networks  # noqa: E402
+from regicomp.training.module import RegularizedCodec, noise_seed  # noqa: E402
 
 LMBDA = 0.0130
 RESULTS = Path(__file__).parent / "results.json"
@@ -102,7 +102,7 @@ class _Watch(Callback):
 
 def compose_step(arguments: argparse.Namespace, crop: int, *overrides: str) -> Any:
     """The configuration of one of our steps on crops of side `crop`."""
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
         return compose(
             "train",
             overrides=[
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="of our steps: auto, bf16 or float32")
     parser.add_argument("--channels-last", default="auto", help="of our steps: auto, true or false")
     arguments = parser.parse_args()
-    config.register_resolvers()
+    settings.register_resolvers()
     machine = this_machine()
     seconds = step_times(arguments)
     losses = final_losses(arguments)

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from regicomp import files
+from regicomp.utils import files
 
 FLAGS = (
     "--headless",

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from regicomp import files
+from regicomp.utils import files
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

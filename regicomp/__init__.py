@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from regicomp.coder import Codec
+    from regicomp.image_codec.codec import Codec
 
 __version__ = "0.1.0"
 
@@ -18,13 +18,13 @@ def load(path: str | Path = SHIPPED, **settings: Any) -> Codec:
 
     Args:
         path: the `codec.safetensors` of a run; by default the codec that comes with regicomp.
-        settings: `precision`, `tile`, `max_pixels`, `device`; see `regicomp.coder.Codec`.
+        settings: `precision`, `tile`, `max_pixels`, `device`; see `regicomp.image_codec.codec.Codec`.
 
     Raises:
         ValueError: the file is no codec, or a setting is out of range.
     """
     # Loading PyTorch takes seconds, which `import regicomp` alone should not.
-    from regicomp.coder import Codec
-    from regicomp.export import load_codec
+    from regicomp.image_codec.codec import Codec
+    from regicomp.image_codec.model_file import load_codec
 
     return Codec(load_codec(Path(path)), **settings)

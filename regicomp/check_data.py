@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from regicomp import files
 from regicomp.data import images
 from regicomp.data.images import NOTED, REFUSED, BadImage
+from regicomp.utils import files
 
 _SHOWN = 3  # names a row of the table
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from tqdm import tqdm
 
 import regicomp
-from regicomp import bitstream, files, picture
+from regicomp.image_codec import container as bitstream
+from regicomp.image_codec import picture
+from regicomp.utils import files
 
 if TYPE_CHECKING:
-    from regicomp.coder import Codec
+    from regicomp.image_codec.codec import Codec
 
 SUFFIX = ".rgc"
 
@@ -168,13 +170,13 @@ def _encode(args: argparse.Namespace) -> int:
         files.write_bytes(job.target, data)
         psnr = similarity = decoding = None
         if args.report:
-            from regicomp import evaluation
+            from regicomp.evaluation import round_trip
 
             started = time.perf_counter()
             back = codec.decompress_picture(data)
             decoding = time.perf_counter() - started
-            psnr = evaluation.psnr_of(read.pixels, back.pixels)
-            similarity = evaluation.ms_ssim_of(read.pixels, back.pixels)[0]
+            psnr = round_trip.psnr_of(read.pixels, back.pixels)
+            similarity = round_trip.ms_ssim_of(read.pixels, back.pixels)[0]
         height, width = read.pixels.shape[:2]
         return Row(job.source.name, width, height, len(data), psnr, similarity, seconds, decoding)
 
@@ -187,7 +189,7 @@ def _decode(args: argparse.Namespace) -> int:
         picture.image_format(job.target)
     with contextlib.ExitStack() as stack:
         if args.isolated:
-            from regicomp.isolation import IsolatedDecoder
+            from regicomp.image_codec.sandbox import IsolatedDecoder
 
             settings = {"precision": args.precision, "tile": args.tile, "max_pixels": args.max_pixels}
             decompress = stack.enter_context(IsolatedDecoder(args.model, settings)).decompress
@@ -291,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
     args = _parser().parse_args(argv)
     with files.told_in_one_line():
-        from regicomp import config
+        from regicomp.config import settings as config
 
         config.quiet_libraries()
         status = args.run(args)

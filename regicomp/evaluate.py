@@ -7,33 +7,35 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from regicomp import config, files, rules
+from regicomp.config import schema, settings
+from regicomp.utils import files
 
-config.register_resolvers()
+settings.register_resolvers()
 
 
-@hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="evaluate")
+@hydra.main(version_base="1.3", config_path=str(settings.conf_dir()), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Entry point."""
     with files.told_in_one_line():
-        rules.check_evaluate(cfg)
-        config.quiet_libraries()
+        schema.check_evaluate(cfg)
+        settings.quiet_libraries()
         import torch
 
-        from regicomp import evaluation, export, measuring, parallel
         from regicomp.data import testsets
+        from regicomp.evaluation import measure, round_trip, workers
+        from regicomp.image_codec import model_file
 
         if cfg.threads is not None:
             torch.set_num_threads(cfg.threads)
         measured = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs, cfg.images)
-        loaded = export.load_codec(Path(cfg.checkpoint))
-        source = export.load_source(Path(cfg.source_checkpoint)).network if cfg.source_checkpoint else None
-        codec = evaluation.Codec(loaded, cfg.precision)
+        loaded = model_file.load_codec(Path(cfg.checkpoint))
+        source = model_file.load_source(Path(cfg.source_checkpoint)).network if cfg.source_checkpoint else None
+        codec = round_trip.Codec(loaded, cfg.precision)
         source_file = Path(cfg.source_checkpoint) if cfg.source_checkpoint else None
-        trained = parallel.Files(Path(cfg.checkpoint), source_file, cfg.precision)
+        trained = workers.Files(Path(cfg.checkpoint), source_file, cfg.precision)
         timing = {"threads": torch.get_num_threads(), "workers": cfg.workers, "precision": cfg.precision}
-        with parallel.processes(cfg.workers, trained) as helpers:
-            measuring.measure(config.run_dir(), codec, source, measured, loaded.run, timing, helpers)
+        with workers.processes(cfg.workers, trained) as helpers:
+            measure.measure(settings.run_dir(), codec, source, measured, loaded.run, timing, helpers)
 
 
 if __name__ == "__main__":

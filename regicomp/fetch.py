@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from regicomp import files
 from regicomp.data import download, manifest, unpack
 from regicomp.data.download import Patience, Progress, Wanted
 from regicomp.data.manifest import LOCK, Archive, File, Manifest
+from regicomp.utils import files
 
 _ROOM = 64 * 2**20  # bytes to leave free on the disk
 _UNPACKED = 2  # a set's size over its archive's: PNG files hardly shrink in a zip

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from regicomp import optima
-from regicomp.files import told_in_one_line
-from regicomp.information import Joint, Names
+from regicomp.theory import exhaustive
+from regicomp.theory.information import Joint, Names
+from regicomp.utils.files import told_in_one_line
 
 TOLERANCE = 1e-12
 
@@ -189,7 +189,7 @@ def _parts(u: Tensor) -> str:
     return " ".join(letters[int(value)] for value in u)
 
 
-def counterexample_table(found: optima.Counterexample) -> Table:
+def counterexample_table(found: exhaustive.Counterexample) -> Table:
     """The codes of least H(U) and of greatest H(X|X̂), side by side."""
     source = ", ".join(f"{p:.2f}" for p in found.source.tolist())
     title = (
@@ -234,12 +234,16 @@ def main(argv: list[str] | None = None) -> int:
     console.print(table(results, f"{sources} random sources of {symbols} symbols a setting: the worst of them"))
     broken = sum(row.excess > TOLERANCE for _, rows in results for row in rows)
 
-    on_a_line = [random_probabilities(optima.POINTS, generator, zeros=0.1) for _ in range(min(sources, 10))]
-    console.print(f"\nevery code of {optima.POINTS} points on a line, squared error; random sources: {len(on_a_line)}")
-    for claim, holds, cases in optima.agreements(on_a_line):
+    on_a_line = [random_probabilities(exhaustive.POINTS, generator, zeros=0.1) for _ in range(min(sources, 10))]
+    console.print(
+        f"\nevery code of {exhaustive.POINTS} points on a line, squared error; random sources: {len(on_a_line)}"
+    )
+    for claim, holds, cases in exhaustive.agreements(on_a_line):
         console.print(f"  {holds} of {cases}: {claim}")
         broken += holds != cases
-    found = optima.counterexample((optima.random_percentages(generator) for _ in range(50)), optima.DISTORTIONS)
+    found = exhaustive.counterexample(
+        (exhaustive.random_percentages(generator) for _ in range(50)), exhaustive.DISTORTIONS
+    )
     console.print()
     if found is None:
         console.print("no source was found on which the two goals part with a non-injective synthesis")

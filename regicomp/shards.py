@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from regicomp import files
 from regicomp.data import images
-from regicomp.data import shards as reading
+from regicomp.data import shard_reader as reading
 from regicomp.data.images import BadImage
+from regicomp.utils import files
 
 _PLAN = "plan.json"
 

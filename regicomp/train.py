@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp import combinations, config, files, interrupts, locking, ranks, rules, strategy, sweep
+from regicomp.config import checks, schema, settings
+from regicomp.distributed import processes as ranks
+from regicomp.launch import run_lock, signals, sweep
+from regicomp.training import strategy
+from regicomp.utils import files
 
 if TYPE_CHECKING:
-    from regicomp.checkpointing import Stopwatch
-    from regicomp.export import Spec
-    from regicomp.guard import Counts
-    from regicomp.module import RegularizedCodec
+    from regicomp.image_codec.model_file import Spec
+    from regicomp.training.checkpointing import Stopwatch
+    from regicomp.training.module import RegularizedCodec
+    from regicomp.training.nonfinite_guard import Counts
 
 log = logging.getLogger(__name__)
-config.register_resolvers()
+settings.register_resolvers()
 
 
 def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         ValueError: a setting, a folder, an image or a checkpoint is not as expected, or `run_dir` is in use.
         SystemExit: a signal asked the process to leave (interrupts.REQUEUE).
     """
-    with locking.sole_user(run_dir):
+    with run_lock.sole_user(run_dir):
         if ranks.rank() == 0:
             sweep.begin(cfg, run_dir)
         with ranks.others(cfg, run_dir, strategy.devices(cfg)):
@@ -44,66 +48,69 @@ def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
 
 def take_part(cfg: DictConfig, run_dir: Path) -> None:
     """What a process does that `ranks.others` started: train with the first, measure its share, write nothing."""
-    config.register_resolvers()
-    config.quiet_libraries()
+    settings.register_resolvers()
+    settings.quiet_libraries()
     logging.getLogger("regicomp").setLevel(logging.ERROR)  # the first process tells
     try:
-        with interrupts.requeued():
+        with signals.requeued():
             _train(cfg, run_dir)
     except SystemExit as left:
-        if left.code != interrupts.REQUEUE:  # which the first process tells
+        if left.code != signals.REQUEUE:  # which the first process tells
             raise
 
 
 def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     from regicomp.data import testsets  # imports no torch: a missing folder is told at once
 
-    combinations.check_files(cfg)
+    checks.check_files(cfg)
     found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs, cfg.evaluation.images)
-    from regicomp import checkpointing, collective, dashboard, evaluation, export, measuring, parallel, record
+    from regicomp.distributed import collectives
+    from regicomp.evaluation import measure, record, round_trip, workers
+    from regicomp.image_codec import model_file
+    from regicomp.training import checkpointing, wandb_logger
 
     finished = run_dir / "results.json"
     if finished.exists() and cfg.ckpt == "last":
         known = record.read(finished)
-        if known["run"]["config_hash"] == config.config_hash(cfg):
+        if known["run"]["config_hash"] == settings.config_hash(cfg):
             if ranks.rank() == 0:
                 log.info("%s holds the finished run of this configuration", run_dir)
                 record.print_table(known)
             return known
         raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
-    for line in rules.doubts(cfg) if ranks.rank() == 0 else []:
+    for line in schema.doubts(cfg) if ranks.rank() == 0 else []:
         log.warning(line)
     module, spec, source_spec = build_networks(cfg)
     ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
     if cfg.plan:
-        from regicomp import plan
+        from regicomp.training import cost_estimate
 
         try:
-            return plan.make(cfg, run_dir, module)
+            return cost_estimate.make(cfg, run_dir, module)
         finally:
-            collective.leave()
+            collectives.leave()
     if ranks.rank() == 0:
         files.write_bytes(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
     try:
         module, seconds = _fit_or_go_back(cfg, run_dir, module, ckpt)
         about = _about(cfg, module)
         if ranks.rank() == 0:
-            export.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
+            model_file.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
             if module.regularizer is not None:
-                export.save_source(run_dir / "source.safetensors", module.regularizer.source, source_spec, about)
-        elif collective.world() == 1:  # nothing was left to train, so the processes never met: the first measures
+                model_file.save_source(run_dir / "source.safetensors", module.regularizer.source, source_spec, about)
+        elif collectives.world() == 1:  # nothing was left to train, so the processes never met: the first measures
             return {}
-        collective.gather(None)  # the files are written
+        collectives.gather(None)  # the files are written
         source_file = run_dir / "source.safetensors" if module.regularizer is not None else None
-        trained = parallel.Files(run_dir / "codec.safetensors", source_file)
-        codec = evaluation.Codec(export.load_codec(trained.codec))
-        source = None if source_file is None else export.load_source(source_file).network
-        with parallel.processes(cfg.evaluation.workers, trained) as helpers:
-            measured = measuring.measure(run_dir, codec, source, found, about, _timing(seconds), helpers)
-        dashboard.log_record(run_dir, measured.record, measured.anchors)
+        trained = workers.Files(run_dir / "codec.safetensors", source_file)
+        codec = round_trip.Codec(model_file.load_codec(trained.codec))
+        source = None if source_file is None else model_file.load_source(source_file).network
+        with workers.processes(cfg.evaluation.workers, trained) as helpers:
+            measured = measure.measure(run_dir, codec, source, found, about, _timing(seconds), helpers)
+        wandb_logger.log_record(run_dir, measured.record, measured.anchors)
     finally:
-        dashboard.finish()
-        collective.leave()
+        wandb_logger.finish()
+        collectives.leave()
     return measured.record
 
 
@@ -111,17 +118,18 @@ def _fit_or_go_back(
     cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None
 ) -> tuple[RegularizedCodec, float]:
     """Train to the last step, from an earlier checkpoint again whenever the guard says so; seconds spent."""
-    from regicomp import checkpointing, collective, dashboard
+    from regicomp.distributed import collectives
+    from regicomp.training import checkpointing, wandb_logger
 
     stopwatch = checkpointing.Stopwatch(ckpt)
     while True:
-        with interrupts.while_training():
+        with signals.while_training():
             tripped = _fit(cfg, run_dir, module, ckpt, stopwatch)
         if tripped is None:
             return module, stopwatch.seconds()
-        dashboard.finish()
-        first = collective.rank() == 0
-        ckpt = collective.gather(checkpointing.roll_back(run_dir / "checkpoints") if first else None)[0]
+        wandb_logger.finish()
+        first = collectives.rank() == 0
+        ckpt = collectives.gather(checkpointing.roll_back(run_dir / "checkpoints") if first else None)[0]
         module, _, _ = build_networks(cfg)
         if ckpt is None:
             module.guard.lowered.fill_(tripped.lowered + 1)
@@ -132,27 +140,29 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     """The module with freshly initialized networks; a run and its anchor get the same codec."""
     import torch
 
-    from regicomp import export, guard, precision
-    from regicomp.module import Optimization, RegularizedCodec
-    from regicomp.objective import RateDistortion
-    from regicomp.regularizer import AlphaSchedule, Regularizer, Shape
+    from regicomp.backbone import precision
+    from regicomp.image_codec import model_file
+    from regicomp.objective.rate_distortion import RateDistortion
+    from regicomp.objective.regularizer import AlphaSchedule, Regularizer, Shape
+    from regicomp.training import nonfinite_guard
+    from regicomp.training.module import Optimization, RegularizedCodec
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    spec, source_spec = export.spec_of(plain["backbone"]), export.spec_of(plain["source"])
+    spec, source_spec = model_file.spec_of(plain["backbone"]), model_file.spec_of(plain["source"])
     torch.manual_seed(cfg.seed)
-    codec = export.build(spec, "backbone")
+    codec = model_file.build(spec, "backbone")
     if cfg.init_from is not None:
-        export.initialize(codec, Path(cfg.init_from))
-    objective = RateDistortion(config.lmbda(cfg), cfg.objective.distortion)
-    phases = config.phases_of(cfg) if cfg.phases else None
+        model_file.initialize(codec, Path(cfg.init_from))
+    objective = RateDistortion(settings.lmbda(cfg), cfg.objective.distortion)
+    phases = settings.phases_of(cfg) if cfg.phases else None
     regularizer = None
-    if config.uses_source(cfg):
+    if settings.uses_source(cfg):
         torch.manual_seed(cfg.seed)
-        steps = config.warmup_steps(cfg), config.ramp_steps(cfg)
-        schedule = AlphaSchedule(cfg.reg.alpha, *steps, phases, config.release_at(cfg))
-        source, shape = export.build(source_spec, "source"), Shape(cfg.reg.project, cfg.reg.per_image)
+        steps = settings.warmup_steps(cfg), settings.ramp_steps(cfg)
+        schedule = AlphaSchedule(cfg.reg.alpha, *steps, phases, settings.release_at(cfg))
+        source, shape = model_file.build(source_spec, "source"), Shape(cfg.reg.project, cfg.reg.per_image)
         if cfg.init_source_from is not None:
-            export.initialize_source(source, Path(cfg.init_source_from))
+            model_file.initialize_source(source, Path(cfg.init_source_from))
         regularizer = Regularizer(source, objective, schedule, cfg.reg.max_pressure, shape)
     rates = plain["optimizer"]
     optimization = Optimization(
@@ -167,7 +177,7 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     )
     computing = precision.resolve(cfg.precision, cfg.channels_last, codec, strategy.device_type(cfg))
     identity = {"backbone": spec.target, **{f"backbone.{k}": v for k, v in spec.arguments.items()}}
-    identity |= {"configuration": config.config_hash(cfg)}
+    identity |= {"configuration": settings.config_hash(cfg)}
     module = RegularizedCodec(
         codec,
         objective,
@@ -176,7 +186,7 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
         cfg.seed,
         identity,
         computing.channels_last,
-        guard.Guard(guard.Settings(**plain["guard"])),
+        nonfinite_guard.Guard(nonfinite_guard.Settings(**plain["guard"])),
     )
     return module, spec, source_spec
 
@@ -187,8 +197,9 @@ def _fit(
     """Train to the last step; the guard's counts if the run must go back."""
     from lightning.pytorch import Trainer
 
-    from regicomp import alarms, checkpointing, dashboard, guard, loggers, precision, profiling
+    from regicomp.backbone import precision
     from regicomp.data.datamodule import CropData
+    from regicomp.training import checkpointing, collapse_alarms, loggers, nonfinite_guard, profiling, wandb_logger
 
     resumed_at = 0
     if ckpt:
@@ -200,17 +211,17 @@ def _fit(
     computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, strategy.device_type(cfg))
     if cfg.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
-    data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, config.phases_of(cfg))
+    data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, settings.phases_of(cfg))
     first = ranks.rank() == 0
     written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)] if first else []
     if cfg.logger.wandb and first:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
-        written.append(dashboard.start(run_dir, cfg.logger.project, plain, config.sweep_name()))
+        written.append(wandb_logger.start(run_dir, cfg.logger.project, plain, settings.sweep_name()))
     if ckpt and first:
         log.info("going on from %s, update %d of %d", ckpt, resumed_at, cfg.trainer.max_steps)
     processes = strategy.trainer_settings(cfg)
     processes["plugins"].append(checkpointing.AtomicCheckpointIO())
-    watch = guard.Watch(alarms.Alarms(cfg.guard.alarm_rows))
+    watch = nonfinite_guard.Watch(collapse_alarms.Alarms(cfg.guard.alarm_rows))
     trainer = Trainer(
         **processes,
         precision=computing.lightning,
@@ -240,44 +251,44 @@ def _timing(seconds: float) -> dict[str, float]:
     """The record's `timing` entry: what the figures depend on beside the machine."""
     import torch
 
-    from regicomp import collective
+    from regicomp.distributed import collectives
 
-    return {"training_seconds": seconds, "processes": collective.world(), "threads": torch.get_num_threads()}
+    return {"training_seconds": seconds, "processes": collectives.world(), "threads": torch.get_num_threads()}
 
 
 def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
     """The record's `run` entry."""
-    from regicomp import record
+    from regicomp.evaluation import record
 
     return {
-        "backbone": config.label("backbone", cfg.backbone._target_),
-        "source": config.label("source", cfg.source._target_) if config.uses_source(cfg) else None,
+        "backbone": settings.label("backbone", cfg.backbone._target_),
+        "source": settings.label("source", cfg.source._target_) if settings.uses_source(cfg) else None,
         "alpha": cfg.reg.alpha,
-        "lmbda": config.lmbda(cfg),
+        "lmbda": settings.lmbda(cfg),
         "distortion": cfg.objective.distortion,
         "quality": cfg.quality,
         "size": cfg.size,
-        "variant": config.variant(cfg),
+        "variant": settings.variant(cfg),
         "seed": cfg.seed,
         "steps": cfg.trainer.max_steps,
-        "data": config.training_data(cfg),
+        "data": settings.training_data(cfg),
         "crop": cfg.data.crop,
         "batch_size": cfg.data.batch_size,
         "parameters": sum(p.numel() for p in module.codec.parameters()),
         "source_parameters": sum(p.numel() for p in module.theta),
         "skipped_updates": module.guard.read().skipped,
         "rollbacks": module.guard.read().lowered,
-        "config_hash": config.config_hash(cfg),
+        "config_hash": settings.config_hash(cfg),
         "versions": record.versions(),
     }
 
 
-@hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="train")
+@hydra.main(version_base="1.3", config_path=str(settings.conf_dir()), config_name="train")
 def main(cfg: DictConfig) -> None:
     """Entry point."""
-    with interrupts.requeued():
-        if config.in_sweep():
-            with sweep.kept_apart(cfg, config.run_dir()):
+    with signals.requeued():
+        if settings.in_sweep():
+            with sweep.kept_apart(cfg, settings.run_dir()):
                 _checked(sweep.resuming(cfg))
         else:
             with files.told_in_one_line():
@@ -285,9 +296,9 @@ def main(cfg: DictConfig) -> None:
 
 
 def _checked(cfg: DictConfig) -> None:
-    rules.check_train(cfg)
-    config.quiet_libraries()
-    train(cfg, config.run_dir())
+    schema.check_train(cfg)
+    settings.quiet_libraries()
+    train(cfg, settings.run_dir())
 
 
 if __name__ == "__main__":

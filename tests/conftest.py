@@ -17,10 +17,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-from regicomp import config
+from regicomp.config import settings
 
-config.register_resolvers()
-config.quiet_libraries()
+settings.register_resolvers()
+settings.quiet_libraries()
 
 TINY = ("size=tiny", "data.crop=64", "data.batch_size=2", "data.images=2", "logger=csv", "precision=float32")
 
@@ -30,7 +30,7 @@ def composed() -> Callable[..., DictConfig]:
     """`composed("reg.alpha=0", …)`: conf/train.yaml at tiny size with overrides."""
 
     def make(*overrides: str, name: str = "train", tiny: bool = True) -> DictConfig:
-        with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+        with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
             return compose(name, overrides=[*(TINY if tiny else ()), *overrides])
 
     return make

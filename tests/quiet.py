@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 
 from regicomp.data.datamodule import CropData
-from regicomp.module import RegularizedCodec
+from regicomp.training.module import RegularizedCodec
 
 
 def trainer(steps: int, **settings: Any) -> Trainer:

@@ -1,4 +1,4 @@
-"""Imports run downwards: a module imports only what stands above it in this list (design section 9)."""
+"""Imports run downwards: a room of the package imports only rooms below it (docs/architecture.md draws them)."""
 
 from __future__ import annotations
 
@@ -7,74 +7,25 @@ from pathlib import Path
 
 import regicomp
 
-LAYERS = (
-    "information",
-    "optima",
-    "bd_rate",
-    "known_sources",
-    "files",
-    "phases",
-    "ranks",
-    "locking",
-    "interrupts",
-    "seal",
-    "targets",
-    "combinations",
-    "config",
-    "rules",
-    "strategy",
-    "trust",
-    "likelihood",
-    "rangecoder",
-    "backbone",
-    "source",
-    "collective",
-    "points",
-    "objective",
-    "regularizer",
-    "precision",
-    "noise",
-    "rounded",
-    "data",
-    "bitstream",
-    "picture",
-    "transforms",
-    "export",
-    "coder",
-    "evaluation",
-    "parallel",
-    "anchors",
-    "record",
-    "runs",
-    "rd",
-    "lossless",
-    "summary",
-    "measuring",
-    "guard",
-    "alarms",
-    "checkpointing",
-    "loggers",
-    "dashboard",
-    "profiling",
-    "module",
-    "plan",
-    "sweep",
-    "fetch",
-    "shards",
-    "check_data",
-    "game",
-    "train",
-    "worker",
-    "evaluate",
-    "isolation",
-    "codec",
-    "identities",
-    "report",
+# Levels from the top; a command is a module (or, for `report`, also a room) of the package's root.
+LEVELS = (
+    ("train", "evaluate", "codec", "fetch", "shards", "check_data", "identities"),
+    ("theory",),
+    ("report", "training"),
+    ("evaluation",),
+    ("image_codec",),
+    ("objective", "source", "data"),
+    ("backbone",),
+    ("config", "launch"),
+    ("distributed", "entropy_coding"),
+    ("utils",),
 )
+LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PACKAGE = Path(regicomp.__file__).parent
+COMMANDS = {*LEVELS[0], "report"}
 
 
-def _layer(path: Path) -> str:
+def _room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -89,11 +40,18 @@ def _imported(path: Path) -> set[str]:
     return found
 
 
-def test_imports_run_downwards() -> None:
+def test_rooms_import_downwards() -> None:
     modules = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
     assert len(modules) > 15
+    upwards = []
     for path in modules:
-        layer = _layer(path)
-        assert layer in LAYERS, f"{path.name}: give `{layer}` its place in the list"
-        for imported in _imported(path) - {layer}:
-            assert LAYERS.index(imported) < LAYERS.index(layer), f"{path}: {layer} imports {imported}, below it"
+        room = _room(path)
+        assert room in LEVEL_OF, f"{path.name}: give `{room}` its place in the list"
+        for imported in _imported(path) - {room}:
+            if LEVEL_OF[imported] <= LEVEL_OF[room]:
+                upwards.append(f"{path.relative_to(PACKAGE)} imports {imported}")
+    assert not upwards, "\n".join(sorted(upwards))
+
+
+def test_the_root_holds_commands_alone() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} <= COMMANDS

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments import tables
-from regicomp import files, record
+from regicomp.evaluation import record
+from regicomp.utils import files
 
 HERE = Path(__file__).parent
 SPAN = 300  # codec updates that learning.csv averages over

@@ -12,15 +12,15 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from regicomp import config
+from regicomp.config import settings
 
-config.quiet_libraries()
+settings.quiet_libraries()
 
 import matplotlib  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from regicomp import anchors, record  # noqa: E402
 from regicomp.data import testsets  # noqa: E402
+from regicomp.evaluation import classical_codecs, record  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -30,7 +30,9 @@ def _row(run: dict[str, Any], testset: str, curves: dict[str, list[dict[str, Any
     row = {key: about[key] for key in ("backbone", "alpha", "lmbda", "quality", "seed", "steps", "config_hash")}
     row |= {"testset": testset, "images": len(entry["images"])}
     row |= {key: entry[key] for key in ("bpp", "bpp_estimated", "psnr_db", "ms_ssim", "source_bpp")}
-    row |= {f"{name.lower()}_psnr_db": anchors.psnr_at(points, entry["bpp"]) for name, points in curves.items()}
+    row |= {
+        f"{name.lower()}_psnr_db": classical_codecs.psnr_at(points, entry["bpp"]) for name, points in curves.items()
+    }
     row["training_seconds"] = run["timing"]["training_seconds"]
     return {key: f"{value:.5f}" if isinstance(value, float) else value for key, value in row.items()}
 
@@ -60,7 +62,7 @@ def main() -> None:
     runs = [record.read(path / "results.json") for path in arguments.runs]
     testset = next(iter(runs[0]["testsets"]))
     images = testsets.find([testset], os.environ.get("REGICOMP_DATA", "data"), [])[0]
-    curves = {anchor.name: anchors.curve(anchor, images) for anchor in anchors.ANCHORS}
+    curves = {anchor.name: classical_codecs.curve(anchor, images) for anchor in classical_codecs.ANCHORS}
     rows = [_row(run, testset, curves) for run in runs]
     with (HERE / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))

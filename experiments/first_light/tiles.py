@@ -12,16 +12,17 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regicomp import config
+from regicomp.config import settings
 
-config.quiet_libraries()
+settings.quiet_libraries()
 
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from regicomp import export, files  # noqa: E402
-from regicomp.coder import to_tensor  # noqa: E402
 from regicomp.data import images  # noqa: E402
+from regicomp.image_codec import model_file  # noqa: E402
+from regicomp.image_codec.codec import to_tensor  # noqa: E402
+from regicomp.utils import files  # noqa: E402
 
 IMAGES = ("kodim03", "kodim08", "kodim15", "kodim21")
 SIZES = (64, 128, 256, None)  # pixels a side; None: whole images
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("kodak", type=Path, help="the folder of Kodak's images")
     given = parser.parse_args()
     with files.told_in_one_line():
-        network = export.load_codec(given.codec).network
+        network = model_file.load_codec(given.codec).network
         read = [to_tensor(images.read(given.kodak / f"{name}.png")) for name in IMAGES]
         print(f"| tiles of {', '.join(IMAGES)} | estimated bpp | PSNR dB |\n|---|---|---|")
         for size in SIZES:

@@ -1,5 +1,5 @@
 """The identities shown: exact on small sources, in the learned game on known sources, and on photographs."""
 
-from regicomp import config
+from regicomp.config import settings
 
-config.quiet_libraries()  # before torch and lightning are imported
+settings.quiet_libraries()  # before torch and lightning are imported

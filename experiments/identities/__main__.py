@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from experiments.identities import figures, games, lossless, tables
-from regicomp import files
+from regicomp.utils import files
 
 HERE = Path(__file__).parent
 PAIR = Path("outputs/identities/pair")

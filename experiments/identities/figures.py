@@ -16,7 +16,7 @@ from PIL import Image
 
 from experiments.identities import compare
 from experiments.identities.tables import part
-from regicomp import game, known_sources, optima
+from regicomp.theory import exhaustive, known_sources, learned_game
 
 Row = dict[str, Any]
 _COLOURS = {0.0: "#252525", 0.03: "#2c7fb8", 0.1: "#41ab5d", 0.3: "#e6550d"}
@@ -43,7 +43,7 @@ def _finish(axes: Axes, x: str, y: str, title: str = "") -> None:
 def draw_optima(path: Path) -> None:
     """Every code of five points: H(U) against H(X|X̂). Direct codes lie on the line, the others above it by H(U|X̂)."""
     source = torch.tensor([0.06, 0.53, 0.14, 0.21, 0.06], dtype=torch.float64)
-    codes, total = optima.transform_codes(source), -float((source * torch.log2(source)).sum())
+    codes, total = exhaustive.transform_codes(source), -float((source * torch.log2(source)).sum())
     figure = Figure(figsize=(6.2, 4.4), layout="constrained")
     axes = figure.subplots()
     order = torch.argsort(codes.price, descending=True)
@@ -165,11 +165,11 @@ def draw_codes(path: Path, steps: int) -> None:
     figure = Figure(figsize=(10.5, 7.0), layout="constrained")
     grid = figure.subplots(len(alphas), 3, squeeze=False)
     for line, alpha in zip(grid, alphas, strict=True):
-        played = game.Game(0.006, alpha, seeds=1, steps=steps)
-        module = game.train(played)[0]
-        maps = game.maps(module, played)
+        played = learned_game.Game(0.006, alpha, seeds=1, steps=steps)
+        module = learned_game.train(played)[0]
+        maps = learned_game.maps(module, played)
         for axes, (name, _), (u, x_hat), exact in zip(
-            line, played.members, maps, game.measure(module, played), strict=True
+            line, played.members, maps, learned_game.measure(module, played), strict=True
         ):
             p = known_sources.SOURCES[name].probabilities
             axes.imshow(p.T.sqrt(), origin="lower", cmap="Blues", extent=(-0.5, 255.5, -0.5, 255.5))

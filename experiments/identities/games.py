@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-from regicomp.game import Game, Played, Row, play
+from regicomp.theory.learned_game import Game, Played, Row, play
 
 ALPHAS = (0.0, 0.03, 0.1, 0.3)
 LMBDAS = (0.003, 0.006, 0.012, 0.024, 0.048)

@@ -13,10 +13,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from regicomp import export, files, lossless
 from regicomp.data import testsets
-from regicomp.evaluation import Codec
-from regicomp.lossless import LosslessResult
+from regicomp.evaluation.round_trip import Codec
+from regicomp.image_codec import model_file
+from regicomp.theory import lossless_bound
+from regicomp.theory.lossless_bound import LosslessResult
+from regicomp.utils import files
 
 HERE = Path(__file__).parent
 _FIRST = ("image", "width", "height", "psnr_db", "rate_bpp", "file_bpp", "source_bpp", "total_bpp")
@@ -29,7 +31,11 @@ def _fields(found: LosslessResult) -> list[str]:
 
 
 def _header() -> list[str]:
-    return [*_FIRST, *(f"{codec.name.lower().replace(' ', '_')}_bpp" for codec in lossless.LOSSLESS), "excess_percent"]
+    return [
+        *_FIRST,
+        *(f"{codec.name.lower().replace(' ', '_')}_bpp" for codec in lossless_bound.LOSSLESS),
+        "excess_percent",
+    ]
 
 
 def write_csv(path: Path, results: list[LosslessResult]) -> None:
@@ -42,7 +48,7 @@ def write_csv(path: Path, results: list[LosslessResult]) -> None:
 
 def table(results: list[LosslessResult], about: str) -> str:
     """Markdown: a row an image, and their mean."""
-    names = [codec.name for codec in lossless.LOSSLESS]
+    names = [codec.name for codec in lossless_bound.LOSSLESS]
     columns = ["image", "PSNR dB", "R", "H_θ", "**R + H_θ**", *names, "to the best"]
     lines = [
         f"{about}. Bits per pixel.",
@@ -95,11 +101,11 @@ def run(codec_path: Path, source_path: Path, images: str, out: Path) -> str:
     Raises:
         ValueError: a file or a folder is missing or unreadable.
     """
-    loaded, source = export.load_codec(codec_path), export.load_source(source_path)
+    loaded, source = model_file.load_codec(codec_path), model_file.load_source(source_path)
     testset = testsets.find(*((["photos"], ".", []) if images == "photos" else ([], ".", [images])))[0]
     codec = Codec(loaded)
     bar = tqdm(testset.images, desc=f"lossless on {testset.name}", unit="image", leave=False)
-    results = [lossless.measure(codec, source.network, image) for image in bar]
+    results = [lossless_bound.measure(codec, source.network, image) for image in bar]
     run = loaded.run
     about = (
         f"{run['backbone']}, α = {run['alpha']:g}, λ = {run['lmbda']:g}, {run['steps']} steps, seed {run['seed']}, "

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from experiments.identities import compare
-from regicomp import identities, optima
+from regicomp import identities
+from regicomp.theory import exhaustive
 
 Row = dict[str, Any]
 
@@ -28,9 +29,11 @@ def identity_tables(sources: int = 100, symbols: int = 6) -> str:
         for row in identities.worst(setting, sources, symbols, generator)
     ]
     worst = _markdown(("setting", "identity", "left [bits]", "right [bits]", "off by"), rows)
-    lines = [identities.random_probabilities(optima.POINTS, generator, zeros=0.1) for _ in range(10)]
-    agreed = [(claim, f"{holds} of {cases}") for claim, holds, cases in optima.agreements(lines)]
-    found = optima.counterexample((optima.random_percentages(generator) for _ in range(50)), optima.DISTORTIONS)
+    lines = [identities.random_probabilities(exhaustive.POINTS, generator, zeros=0.1) for _ in range(10)]
+    agreed = [(claim, f"{holds} of {cases}") for claim, holds, cases in exhaustive.agreements(lines)]
+    found = exhaustive.counterexample(
+        (exhaustive.random_percentages(generator) for _ in range(50)), exhaustive.DISTORTIONS
+    )
     assert found is not None
     parts = []
     for goal, codes in {"least H(U)": found.least_rate, "greatest H(X∣X̂)": found.greatest_source}.items():
@@ -42,7 +45,7 @@ def identity_tables(sources: int = 100, symbols: int = 6) -> str:
         (
             f"### Random sources ({sources} of {symbols} symbols a setting; the worst of them)",
             worst,
-            f"### Every code of {optima.POINTS} points on a line",
+            f"### Every code of {exhaustive.POINTS} points on a line",
             _markdown(("claim", "holds"), agreed),
             f"No optimum in common where the synthesis is not injective, p = ({p}), D ≤ {found.distortion:g}:",
             _markdown(("code with", "u of each x", "x̂ of each x", "H(U)", "H(X∣X̂)", "H(U∣X̂)", "D"), parts),

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments import tables
-from regicomp import files, record
+from regicomp.evaluation import record
+from regicomp.utils import files
 
 HERE = Path(__file__).parent
 _FULL = 0.9  # of α: an update with more counts

@@ -17,20 +17,22 @@ from typing import Any
 from omegaconf import OmegaConf
 
 import regicomp
-from regicomp import config
+from regicomp.config import settings as config
 
 config.quiet_libraries()
 
 from experiments.shipped import narrowing  # noqa: E402
-from regicomp import export, files, record  # noqa: E402
 from regicomp.backbone.hyperprior import Hyperprior  # noqa: E402
-from regicomp.coder import to_tensor  # noqa: E402
 from regicomp.data import images  # noqa: E402
+from regicomp.evaluation import record  # noqa: E402
+from regicomp.image_codec import model_file  # noqa: E402
+from regicomp.image_codec.codec import to_tensor  # noqa: E402
+from regicomp.utils import files  # noqa: E402
 
 LARGEST_BYTES = 10_000_000
 
 
-def narrow(loaded: export.Loaded, latents: int, folder: Path) -> export.Loaded:
+def narrow(loaded: model_file.Loaded, latents: int, folder: Path) -> model_file.Loaded:
     """The codec with its `latents` most used channels, told on a folder's images.
 
     Raises:
@@ -47,7 +49,9 @@ def narrow(loaded: export.Loaded, latents: int, folder: Path) -> export.Loaded:
     )
     kept = narrowing.narrowed(codec, keep)
     run = {**loaded.run, "parameters": sum(p.numel() for p in kept.parameters())}
-    return loaded._replace(network=kept, spec=export.Spec(loaded.spec.target, {"N": codec.N, "M": latents}), run=run)
+    return loaded._replace(
+        network=kept, spec=model_file.Spec(loaded.spec.target, {"N": codec.N, "M": latents}), run=run
+    )
 
 
 def main() -> None:
@@ -62,11 +66,11 @@ def main() -> None:
         parser.error("--latents and --images go together")
     with files.told_in_one_line():
         known = record.read(arguments.run / "results.json")
-        loaded = export.load_codec(arguments.run / "codec.safetensors")
+        loaded = model_file.load_codec(arguments.run / "codec.safetensors")
         if arguments.latents is not None:
             loaded = narrow(loaded, arguments.latents, arguments.images)
         path = arguments.out / "codec.safetensors"
-        export.save_codec(path, loaded.network, loaded.spec, loaded.run, half=True)
+        model_file.save_codec(path, loaded.network, loaded.spec, loaded.run, half=True)
         if path.stat().st_size > LARGEST_BYTES:
             raise ValueError(f"{path}: has {path.stat().st_size} bytes; at most {LARGEST_BYTES} may come with regicomp")
     training: Any = OmegaConf.load(arguments.run / ".hydra" / "config.yaml")

@@ -21,8 +21,8 @@ import torch
 from compressai.models import Cheng2020Attention, JointAutoregressiveHierarchicalPriors
 from torch import Tensor
 
-from regicomp.backbone.layers import quicken
-from regicomp.backbone.walk import Head, Quantize, Stop, Taps, WalkedCodec, rows
+from regicomp.backbone.fast_layers import quicken
+from regicomp.backbone.latent_coding import Head, Quantize, Stop, Taps, WalkedCodec, rows
 
 _ROW = 3  # how many fronts a row is behind the one above: half the context's width, rounded up
 

@@ -16,8 +16,8 @@ from compressai.entropy_models import EntropyBottleneck
 from compressai.models import Elic2022Official
 from torch import Tensor
 
-from regicomp.backbone.layers import quicken
-from regicomp.backbone.walk import Head, Quantize, Stop, Taps, WalkedCodec, rows
+from regicomp.backbone.fast_layers import quicken
+from regicomp.backbone.latent_coding import Head, Quantize, Stop, Taps, WalkedCodec, rows
 
 
 class Elic(WalkedCodec, Elic2022Official):

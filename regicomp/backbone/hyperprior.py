@@ -9,8 +9,8 @@ import torch
 from compressai.models import ScaleHyperprior
 from torch import Tensor
 
-from regicomp.backbone.layers import quicken
-from regicomp.backbone.walk import Quantize, Stop, WalkedCodec, rows
+from regicomp.backbone.fast_layers import quicken
+from regicomp.backbone.latent_coding import Quantize, Stop, WalkedCodec, rows
 
 
 class Hyperprior(WalkedCodec, ScaleHyperprior):

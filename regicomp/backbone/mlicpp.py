@@ -18,12 +18,12 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
-from regicomp.backbone import streams
-from regicomp.backbone.context import checkerboard, gather, scatter
-from regicomp.backbone.layers import quicken
-from regicomp.backbone.slices import Coded, Gaussians, Slice
-from regicomp.backbone.transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
-from regicomp.backbone.walk import STRIDE, one_image_of, one_thread, steps
+from regicomp.backbone.contexts import checkerboard, gather, scatter
+from regicomp.backbone.fast_layers import quicken
+from regicomp.backbone.latent_coding import STRIDE, one_image_of, one_thread, steps
+from regicomp.backbone.mlicpp_slices import Coded, Gaussians, Slice
+from regicomp.backbone.mlicpp_transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
+from regicomp.entropy_coding import symbol_streams
 
 # Decoded values of slice i, (B, c, h, w), float32, right at the given positions and anything elsewhere.
 Quantize = Callable[[int, Tensor, Gaussians], Tensor]
@@ -195,21 +195,23 @@ class MLICPlusPlus(CompressionModel):
         """
         if x.shape[0] != 1:
             raise ValueError(f"`x` (={tuple(x.shape)}) must be one image, (1, 3, H, W)")
-        streams.tables(self.gaussian_conditional)
+        symbol_streams.tables(self.gaussian_conditional)
         y, z = self._encode(x)
         y_slices = y.chunk(len(self.slices), dim=1)
-        parts: list[streams.Part] = []
+        parts: list[symbol_streams.Part] = []
 
         def quantize(i: int, positions: Tensor, predicted: Gaussians) -> Tensor:
             rounded = steps(y_slices[i], predicted.means)
-            indexes = streams.scale_indexes(self.gaussian_conditional, gather(predicted.scales, positions))
+            indexes = symbol_streams.scale_indexes(self.gaussian_conditional, gather(predicted.scales, positions))
             parts.append((self.gaussian_conditional, gather(rounded, positions), indexes))
             return rounded + predicted.means
 
         symbols = steps(z, self._medians())
         y_hat = self.code_slices(symbols + self._medians(), quantize).y_hat
-        of_z = streams.encode([streams.of_z(self.entropy_bottleneck, symbols)])  # first, as it is decoded first
-        of_y = streams.encode(streams.joined(parts))
+        of_z = symbol_streams.encode(
+            [symbol_streams.of_z(self.entropy_bottleneck, symbols)]
+        )  # first, as it is decoded first
+        of_y = symbol_streams.encode(symbol_streams.joined(parts))
         return {"strings": [[of_y], [of_z]], "shape": z.shape[-2:], "y_hat": y_hat}
 
     @torch.no_grad()
@@ -227,13 +229,13 @@ class MLICPlusPlus(CompressionModel):
             ValueError: the strings are not one image's, or there are no entropy tables yet.
         """
         of_y, of_z = one_image_of(strings)
-        streams.tables(self.gaussian_conditional)
-        z_hat = streams.read_z(self.entropy_bottleneck, of_z, *shape) + self._medians()
-        decoder = streams.Decoder(of_y)
+        symbol_streams.tables(self.gaussian_conditional)
+        z_hat = symbol_streams.read_z(self.entropy_bottleneck, of_z, *shape) + self._medians()
+        decoder = symbol_streams.Decoder(of_y)
 
         def quantize(i: int, positions: Tensor, predicted: Gaussians) -> Tensor:
             del i
-            indexes = streams.scale_indexes(self.gaussian_conditional, gather(predicted.scales, positions))
+            indexes = symbol_streams.scale_indexes(self.gaussian_conditional, gather(predicted.scales, positions))
             symbols = decoder.take(self.gaussian_conditional, indexes)
             return scatter(symbols, positions, *predicted.means.shape[2:]) + predicted.means
 

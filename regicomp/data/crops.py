@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from regicomp import phases
-from regicomp.data.pool import ImagePool
-from regicomp.phases import Phases
+from regicomp.config import phases
+from regicomp.config.phases import Phases
+from regicomp.data.image_pool import ImagePool
 
 
 @lru_cache(maxsize=2)

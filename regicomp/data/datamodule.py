@@ -13,11 +13,11 @@ from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from regicomp import phases as phases_
-from regicomp.data import dead_leaves, device_crops, images, shards
+from regicomp.config import phases as phases_
+from regicomp.config.phases import Phases
+from regicomp.data import dead_leaves, device_crops, images, shard_reader
 from regicomp.data.crops import CropDataset, StepSampler
-from regicomp.data.pool import FileImage, ImagePool, Source, load_pool
-from regicomp.phases import Phases
+from regicomp.data.image_pool import FileImage, ImagePool, Source, load_pool
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,9 @@ def _pool(cfg: DictConfig, seed: int, crop: int) -> ImagePool:
 def _sources(folders: list[str]) -> Sequence[Source]:
     """Images of folders, of prepared shards, or of both, in the order given."""
     parts: list[Sequence[Source]] = [
-        shards.ShardList(Path(folder)) if shards.prepared(folder) else [FileImage(p) for p in images.find(folder)]
+        shard_reader.ShardList(Path(folder))
+        if shard_reader.prepared(folder)
+        else [FileImage(p) for p in images.find(folder)]
         for folder in folders
     ]
     return parts[0] if len(parts) == 1 else [source for part in parts for source in part]

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from regicomp.data.images import SUFFIXES
-from regicomp.files import write_atomically
+from regicomp.utils.files import write_atomically
 
 _MOST_FILES = 10_000
 _MOST_BYTES = 200 * 2**20  # of one image

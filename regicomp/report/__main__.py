@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regicomp import bd_rate, config, rd, runs
-from regicomp.files import told_in_one_line
+from regicomp.config import settings
+from regicomp.report import bd_rate, comparison, records
+from regicomp.utils.files import told_in_one_line
 
 if TYPE_CHECKING:
     from regicomp.data.testsets import TestSet
-    from regicomp.rd import Curve
+    from regicomp.report.comparison import Curve
     from regicomp.report.page import Pictures
-    from regicomp.runs import Measurement, Skipped
+    from regicomp.report.records import Measurement, Skipped
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -40,8 +41,8 @@ def arguments() -> argparse.ArgumentParser:
         help="no BD-rate for curves that span less (default: %(default)s dB)",
     )
     add("--allow-unequal-budgets", action="store_true", help="compare runs of different steps, data, crop or batch")
-    add("--in-domain", nargs="*", default=rd.IN_DOMAIN, metavar="NAME", help="test sets of the in-domain mean")
-    add("--unseen", nargs="*", default=rd.UNSEEN, metavar="NAME", help="test sets of the unseen-domain mean")
+    add("--in-domain", nargs="*", default=comparison.IN_DOMAIN, metavar="NAME", help="test sets of the in-domain mean")
+    add("--unseen", nargs="*", default=comparison.UNSEEN, metavar="NAME", help="test sets of the unseen-domain mean")
     add("--images", type=int, default=3, metavar="N", help="images a test set with pictures (default: %(default)s)")
     add("--no-anchors", action="store_true", help="do not measure JPEG, WebP and AVIF")
     add("--anchor-ms-ssim", action="store_true", help="measure their MS-SSIM too (minutes)")
@@ -55,7 +56,7 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def checked(parsed: argparse.Namespace) -> rd.Options:
+def checked(parsed: argparse.Namespace) -> comparison.Options:
     """The options of the comparison.
 
     Raises:
@@ -72,7 +73,7 @@ def checked(parsed: argparse.Namespace) -> rd.Options:
         raise ValueError(f"`--in-domain` and `--unseen` must not share {', '.join(both)}")
     if parsed.out.exists() and not parsed.out.is_dir():
         raise ValueError(f"`--out` (={parsed.out}) must be a folder")
-    return rd.Options(
+    return comparison.Options(
         parsed.method,
         parsed.bootstrap,
         parsed.min_span,
@@ -116,9 +117,10 @@ def shown_runs(curves: list[Curve], measurements: list[Measurement]) -> list[Mea
 
 def make_pictures(testset: TestSet, chosen: list[Measurement], most: int) -> tuple[list[Pictures], list[Skipped]]:
     """Originals, reconstructions, error and bit maps of a test set's first images."""
-    from regicomp import evaluation, export
+    from regicomp.evaluation import round_trip
+    from regicomp.image_codec import model_file
     from regicomp.report import page, pictures
-    from regicomp.runs import Skipped
+    from regicomp.report.records import Skipped
 
     coded: dict[str, dict[str, pictures.Coded]] = {}
     skipped: list[Skipped] = []
@@ -128,7 +130,7 @@ def make_pictures(testset: TestSet, chosen: list[Measurement], most: int) -> tup
         if not path.is_file():
             continue
         try:
-            codec = evaluation.Codec(export.load_codec(path))
+            codec = round_trip.Codec(model_file.load_codec(path))
             for image in images:
                 coded.setdefault(image.name, {})[m.label] = pictures.code(codec, image.load())
         except (ValueError, KeyError, RuntimeError) as error:
@@ -151,16 +153,16 @@ def main(command_line: Sequence[str] | None = None) -> None:
     parsed = arguments().parse_args(command_line)
     with told_in_one_line():
         options = checked(parsed)
-        collection = runs.collect(parsed.runs)
-        config.quiet_libraries()
-        curves, skipped = rd.curves(collection.measurements)
+        collection = records.collect(parsed.runs)
+        settings.quiet_libraries()
+        curves, skipped = comparison.curves(collection.measurements)
         skipped = [*collection.skipped, *skipped]
-        comparisons = rd.compare(curves, options)
-        means = rd.domain_means(comparisons, options)
+        comparisons = comparison.compare(curves, options)
+        means = comparison.domain_means(comparisons, options)
 
-        from regicomp import anchors
+        from regicomp.evaluation import classical_codecs
         from regicomp.report import figures, page, style, tables
-        from regicomp.runs import Skipped
+        from regicomp.report.records import Skipped
 
         measured: dict[str, dict[str, list[dict[str, Any]]]] = {}
         shown: list[page.Pictures] = []
@@ -174,8 +176,8 @@ def main(command_line: Sequence[str] | None = None) -> None:
                 continue
             if not parsed.no_anchors:
                 measured[name] = {
-                    anchor.name: anchors.cached(anchor, testset, parsed.anchor_ms_ssim)
-                    for anchor in anchors.classical()
+                    anchor.name: classical_codecs.cached(anchor, testset, parsed.anchor_ms_ssim)
+                    for anchor in classical_codecs.classical()
                 }
             of_set, failed = make_pictures(testset, shown_runs(here, collection.measurements), parsed.images)
             shown += of_set

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from regicomp.runs import Measurement
+from regicomp.report.records import Measurement
 
 
 class Cost(NamedTuple):

@@ -15,12 +15,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from regicomp import rd
 from regicomp.data.images import Pixels
-from regicomp.files import write_bytes
-from regicomp.rd import TITLES, Comparison, Curve, DomainMean
-from regicomp.report import pictures, published, style, tables
-from regicomp.runs import Family, Measurement, Skipped
+from regicomp.report import comparison, pictures, published, style, tables
+from regicomp.report.comparison import TITLES, Comparison, Curve, DomainMean
+from regicomp.report.records import Family, Measurement, Skipped
+from regicomp.utils.files import write_bytes
 
 _MOST_HISTORY_POINTS = 300
 _HISTORY = ("rate_bpp", "mse_255", "source_bpp", "pressure")
@@ -67,7 +66,7 @@ class Content(NamedTuple):
     curves: list[Curve]
     comparisons: list[Comparison]
     means: list[DomainMean]
-    options: rd.Options
+    options: comparison.Options
     skipped: list[Skipped]
     measured: dict[str, dict[str, list[dict[str, Any]]]]  # classical codecs' points by test set and name
     shown: list[Pictures]
@@ -88,7 +87,7 @@ def _curve_rows(content: Content, testset: str, labels: dict[Family, str], looks
     for curve in (c for c in content.curves if c.testset == testset):
         look = looks[curve.family]
         metrics = {}
-        for metric in rd.METRICS:
+        for metric in comparison.METRICS:
             points = curve.points(metric)
             metrics[metric] = {"x": _numbers(points.rate), "y": _numbers(points.quality, 4)}
         lines.append(
@@ -103,7 +102,7 @@ def _curve_rows(content: Content, testset: str, labels: dict[Family, str], looks
         )
     for name, points in content.measured.get(testset, {}).items():
         metrics = {}
-        for metric in rd.METRICS:
+        for metric in comparison.METRICS:
             known = [p for p in points if p.get(metric) is not None]
             metrics[metric] = {
                 "x": _numbers(p["bpp"] for p in known),
@@ -225,7 +224,7 @@ def _histories(
 def _bd_tables(content: Content, labels: dict[Family, str]) -> list[dict[str, Any]]:
     """The BD-rate tables as the template wants them."""
     result: list[dict[str, Any]] = []
-    for metric in rd.METRICS:
+    for metric in comparison.METRICS:
         chosen = [c for c in content.comparisons if c.metric == metric]
         if not chosen:
             continue
@@ -257,7 +256,7 @@ def _bd_tables(content: Content, labels: dict[Family, str]) -> list[dict[str, An
                     _cell(mean.percent, mean.low, mean.high, notes, f"of {', '.join(mean.testsets) or 'none'}")
                 )
             rows.append({"label": labels[family], "cells": cells})
-        heads = [{"name": t, "domain": rd.domain(t, content.options)} for t in table.testsets]
+        heads = [{"name": t, "domain": comparison.domain(t, content.options)} for t in table.testsets]
         result.append(
             {"title": TITLES[metric], "heads": heads, "means": table.domains, "rows": rows, "notes": table.reasons}
         )
@@ -286,18 +285,20 @@ def render(content: Content) -> str:
     histories, unread = _histories(content, labels, looks)
     skipped = [*content.skipped, *unread]
     rank = {"in-domain": 0, "unseen": 1, None: 2}
-    testsets = sorted({c.testset for c in content.curves}, key=lambda t: (rank[rd.domain(t, content.options)], t))
+    testsets = sorted(
+        {c.testset for c in content.curves}, key=lambda t: (rank[comparison.domain(t, content.options)], t)
+    )
     sets: list[dict[str, Any]] = []
     for testset in testsets:
         here = [c for c in content.curves if c.testset == testset]
         sets.append(
             {
                 "name": testset,
-                "domain": rd.domain(testset, content.options),
+                "domain": comparison.domain(testset, content.options),
                 "count": max(len(c.images) for c in here),
                 "lines": _curve_rows(content, testset, labels, looks),
                 "differences": _differences(content, testset, labels, looks),
-                "metrics": [m for m in rd.METRICS if any(np.isfinite(getattr(c, m)).any() for c in here)],
+                "metrics": [m for m in comparison.METRICS if any(np.isfinite(getattr(c, m)).any() for c in here)],
                 "images": _images(content, testset),
             }
         )

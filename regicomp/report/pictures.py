@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from regicomp.data.images import Pixels
-from regicomp.evaluation import Codec, to_pixels, to_tensor
+from regicomp.evaluation.round_trip import Codec, to_pixels, to_tensor
 
 MOST_PIXELS = 768  # a side
 ERROR_LEVELS = 32  # grey levels at the top of the error map's scale

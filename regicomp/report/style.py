@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from regicomp.runs import Family
+from regicomp.report.records import Family
 
 LIGHT = ("#0072B2", "#D55E00", "#009E73", "#A23B86", "#B07A00", "#3A8FC7", "#5A4FCF", "#6B4E2E")
 DARK = ("#5BB3EA", "#FF9152", "#3FD0A4", "#E79ACB", "#F0BE4D", "#9AD3F7", "#A9A2F5", "#CBA77F")

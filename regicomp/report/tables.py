@@ -13,11 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from regicomp import bd_rate, rd
-from regicomp.files import write_bytes
-from regicomp.rd import TITLES, Comparison, DomainMean
-from regicomp.report import cost, style
-from regicomp.runs import Family, Measurement, Skipped
+from regicomp.report import bd_rate, comparison, cost, style
+from regicomp.report.comparison import TITLES, Comparison, DomainMean
+from regicomp.report.records import Family, Measurement, Skipped
+from regicomp.utils.files import write_bytes
 
 METHOD_NAMES = {"pchip": "piecewise cubic (pchip)", "akima": "Akima"}
 
@@ -86,7 +85,7 @@ BD_COLUMNS = (
 
 
 def bd_rows(
-    comparisons: list[Comparison], means: list[DomainMean], options: rd.Options, labels: dict[Family, str]
+    comparisons: list[Comparison], means: list[DomainMean], options: comparison.Options, labels: dict[Family, str]
 ) -> list[dict[str, Any]]:
     """A row a comparison, one for each of its seeds, and one a domain's mean."""
     rows: list[dict[str, Any]] = []
@@ -94,7 +93,7 @@ def bd_rows(
         base = {
             **_about(c.family),
             "testset": c.testset,
-            "domain": rd.domain(c.testset, options),
+            "domain": comparison.domain(c.testset, options),
             "metric": c.metric,
             "method": c.method,
             "anchor": labels[c.anchor] if c.anchor else None,
@@ -157,10 +156,10 @@ class Wide:
         options: which test sets are in-domain and which are unseen.
     """
 
-    def __init__(self, comparisons: list[Comparison], means: list[DomainMean], options: rd.Options) -> None:
+    def __init__(self, comparisons: list[Comparison], means: list[DomainMean], options: comparison.Options) -> None:
         rank = {"in-domain": 0, "unseen": 1, None: 2}
         self.testsets = sorted(
-            {c.testset for c in comparisons}, key=lambda name: (rank[rd.domain(name, options)], name)
+            {c.testset for c in comparisons}, key=lambda name: (rank[comparison.domain(name, options)], name)
         )
         self.domains = [d for d in ("in-domain", "unseen") if any(m.domain == d for m in means)]
         self.families = list(dict.fromkeys(c.family for c in comparisons))
@@ -182,7 +181,7 @@ class Wide:
 def markdown(
     comparisons: list[Comparison],
     means: list[DomainMean],
-    options: rd.Options,
+    options: comparison.Options,
     labels: dict[Family, str],
     skipped: list[Skipped],
 ) -> str:
@@ -190,7 +189,7 @@ def markdown(
     lines = ["# BD-rate in percent against α = 0", ""]
     if not comparisons:
         lines += ["No run with α > 0, so there is nothing to compare.", ""]
-    for metric in rd.METRICS:
+    for metric in comparison.METRICS:
         chosen = [c for c in comparisons if c.metric == metric]
         if not chosen:
             continue
@@ -228,7 +227,7 @@ def _cell(percent: float | None, low: float | None, high: float | None, notes: l
     return f"{' '.join(filter(None, [signed(percent), interval(low, high)]))}{marks}"
 
 
-def method_notes(comparisons: list[Comparison], options: rd.Options) -> list[str]:
+def method_notes(comparisons: list[Comparison], options: comparison.Options) -> list[str]:
     """How the numbers came about, in sentences."""
     shared = [c.overlap for c in comparisons if c.percent is not None and c.overlap is not None]
     overlaps = f" The curves compared here share at least {min(shared):.0%} of it." if shared else ""
@@ -248,7 +247,7 @@ def method_notes(comparisons: list[Comparison], options: rd.Options) -> list[str
 
 
 def print_bd(
-    comparisons: list[Comparison], means: list[DomainMean], options: rd.Options, labels: dict[Family, str]
+    comparisons: list[Comparison], means: list[DomainMean], options: comparison.Options, labels: dict[Family, str]
 ) -> None:
     """Print a line a comparison, with its anchor and overlap, and a line a domain."""
     console = Console(width=None if Console().is_terminal else 160)
@@ -260,7 +259,7 @@ def print_bd(
     columns = ("codec", "anchor", "test set", "metric", "BD-rate", "95 %", other, "overlap", "points", "seeds")
     for column in columns:
         table.add_column(column, justify="left" if column in columns[:4] else "right")
-    for metric in rd.METRICS:
+    for metric in comparison.METRICS:
         for family in dict.fromkeys(c.family for c in comparisons if c.metric == metric):
             for c in comparisons:
                 if (c.family, c.metric) == (family, metric):
@@ -306,7 +305,7 @@ def write(
     measurements: list[Measurement],
     comparisons: list[Comparison],
     means: list[DomainMean],
-    options: rd.Options,
+    options: comparison.Options,
     skipped: list[Skipped],
 ) -> None:
     """Write results.csv, bd_rate.csv, bd_rate.md and, apart since it differs from time to time, cost.md."""

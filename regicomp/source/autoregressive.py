@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from regicomp.source.base import SourceModel
-from regicomp.source.layers import CausalConv2d, head
+from regicomp.source.masked_layers import CausalConv2d, head
 
 
 class AutoregressiveSource(SourceModel):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regicomp import likelihood
+from regicomp.source import density as likelihood
 
 # The head's outputs are of order one; these turn them into grey levels and octaves of scale.
 _OFFSET_UNIT = 16.0

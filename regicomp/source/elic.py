@@ -11,10 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from regicomp.backbone.context import Checkerboard, checkerboard
+from regicomp.backbone.contexts import Checkerboard, checkerboard
 from regicomp.source.base import SourceModel
-from regicomp.source.layers import CheckerboardConv2d, head
-from regicomp.source.order import CoarseToFine
+from regicomp.source.coarse_to_fine import CoarseToFine
+from regicomp.source.masked_layers import CheckerboardConv2d, head
 
 # Where ELIC's groups end, as a part of all channels.
 _ENDS = (Fraction(1, 24), Fraction(1, 12), Fraction(1, 6), Fraction(1, 3), Fraction(1))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from regicomp.backbone.context import (
+from regicomp.backbone.contexts import (
     ChannelContext,
     Checkerboard,
     GlobalInterContext,
@@ -19,8 +19,8 @@ from regicomp.backbone.context import (
     checkerboard,
 )
 from regicomp.source.base import SourceModel
-from regicomp.source.layers import head
-from regicomp.source.order import CoarseToFine
+from regicomp.source.coarse_to_fine import CoarseToFine
+from regicomp.source.masked_layers import head
 
 
 class _Slice(nn.Module):

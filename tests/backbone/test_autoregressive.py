@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import picture
 
-from regicomp import evaluation, export
 from regicomp.backbone.autoregressive import Attention, Autoregressive
-from regicomp.export import Spec
+from regicomp.evaluation import round_trip
+from regicomp.image_codec import model_file
+from regicomp.image_codec.model_file import Spec
 
 SPECS = [
     Spec("regicomp.backbone.autoregressive.Autoregressive", {"N": 12, "M": 16}),
@@ -26,13 +27,13 @@ def test_the_decoder_gets_back_what_the_encoder_s_forward_pass_shows(
     spec: Spec, size: tuple[int, int], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    network = export.build(spec, "backbone")
+    network = model_file.build(spec, "backbone")
     with torch.no_grad():
         list(network.g_a.modules())[-1].weight.mul_(60)  # pyright: ignore
-    export.save_codec(tmp_path / "codec.safetensors", network, spec, {})
-    codec = evaluation.Codec(export.load_codec(tmp_path / "codec.safetensors"))
+    model_file.save_codec(tmp_path / "codec.safetensors", network, spec, {})
+    codec = round_trip.Codec(model_file.load_codec(tmp_path / "codec.safetensors"))
     pixels = picture(*size)
-    evaluation.evaluate_image(codec, "a", pixels)  # raises if the pictures differ
+    round_trip.evaluate_image(codec, "a", pixels)  # raises if the pictures differ
     assert torch.equal(codec.decode(codec.encode(pixels)), codec.reconstruct(pixels)[0])
     assert codec.encode(pixels) != codec.encode(255 - pixels)  # the latents are not empty
 

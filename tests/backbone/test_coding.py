@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regicomp import evaluation
-from regicomp.backbone import streams
 from regicomp.backbone.autoregressive import Attention, Autoregressive, fronts
 from regicomp.backbone.elic import Elic
+from regicomp.backbone.fast_layers import QuickDeconvolution, QuickGDN
 from regicomp.backbone.hyperprior import Hyperprior
-from regicomp.backbone.layers import QuickDeconvolution, QuickGDN
+from regicomp.backbone.latent_coding import Stop
 from regicomp.backbone.mlicpp import MLICPlusPlus
-from regicomp.backbone.walk import Stop
+from regicomp.backbone.precision import transforms_in
 from regicomp.data import images
-from regicomp.export import Loaded, Spec
-from regicomp.precision import transforms_in
+from regicomp.entropy_coding import symbol_streams
+from regicomp.evaluation import round_trip
+from regicomp.image_codec.model_file import Loaded, Spec
 
 TINY: dict[str, tuple[type, dict[str, Any]]] = {
     "hyperprior": (Hyperprior, {"N": 12, "M": 16}),
@@ -46,7 +46,7 @@ NAMES = list(TINY)
 
 def image(height: int, width: int, seed: int = 0) -> Tensor:
     """(1, 3, height, width) in [0, 1]."""
-    return evaluation.to_tensor(picture(width, height, seed))
+    return round_trip.to_tensor(picture(width, height, seed))
 
 
 def lively(name: str) -> Any:
@@ -136,7 +136,7 @@ def test_threads_do_not_change_what_is_decoded(codecs: dict[str, Any], name: str
         torch.set_num_threads(threads)
     assert again["strings"] == coded["strings"]
     assert torch.equal(found["y_hat"], expected["y_hat"])
-    assert np.array_equal(evaluation.to_pixels(found["x_hat"]), evaluation.to_pixels(expected["x_hat"]))
+    assert np.array_equal(round_trip.to_pixels(found["x_hat"]), round_trip.to_pixels(expected["x_hat"]))
 
 
 # --- against CompressAI -------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_quick_deconvolution_is_a_transposed_convolution() -> None:
 def test_scale_indexes_are_compressai_s(codecs_hyper: Any, scales: list[float]) -> None:
     model = codecs_hyper.gaussian_conditional
     values = torch.tensor([*scales, *model.scale_table.tolist(), 0.11])
-    assert torch.equal(streams.scale_indexes(model, values), model.build_indexes(values).long())
+    assert torch.equal(symbol_streams.scale_indexes(model, values), model.build_indexes(values).long())
 
 
 @pytest.fixture(scope="module")
@@ -278,10 +278,10 @@ def test_symbols_come_back_from_bytes_that_are_compressai_s(codecs_hyper: Any, d
     count = data.draw(st.integers(4, 40))
     symbols = torch.tensor(data.draw(st.lists(st.integers(-3000, 3000), min_size=count, max_size=count)))
     indexes = torch.tensor(data.draw(st.lists(st.integers(0, 63), min_size=count, max_size=count)))
-    encoded = streams.encode([(model, symbols, indexes)])
+    encoded = symbol_streams.encode([(model, symbols, indexes)])
     (expected,) = model.compress(symbols[None, None].float(), indexes[None, None].int())
     assert encoded == expected
-    decoder = streams.Decoder(encoded)
+    decoder = symbol_streams.Decoder(encoded)
     cut = data.draw(st.integers(0, count))
     found = torch.cat([decoder.take(model, indexes[:cut]), decoder.take(model, indexes[cut:])])
     assert torch.equal(found, symbols.float())
@@ -289,15 +289,15 @@ def test_symbols_come_back_from_bytes_that_are_compressai_s(codecs_hyper: Any, d
 
 def test_too_few_symbols_are_refused(codecs_hyper: Any) -> None:
     with pytest.raises(ValueError, match="3 symbols is too short"):
-        streams.encode([(codecs_hyper.gaussian_conditional, torch.zeros(3), torch.zeros(3).long())])
+        symbol_streams.encode([(codecs_hyper.gaussian_conditional, torch.zeros(3), torch.zeros(3).long())])
 
 
 def test_tables_follow_the_model() -> None:
     model = lively("hyperprior").gaussian_conditional
-    before = streams.tables(model)
-    assert streams.tables(model) is before
+    before = symbol_streams.tables(model)
+    assert symbol_streams.tables(model) is before
     model.update_scale_table([0.5, 1.0, 2.0], force=True)
-    assert len(streams.tables(model).lengths) == 3
+    assert len(symbol_streams.tables(model).lengths) == 3
 
 
 def test_bad_inputs_are_named(codecs: dict[str, Any]) -> None:
@@ -347,12 +347,12 @@ def test_bad_precisions_are_named(codecs: dict[str, Any]) -> None:
 # --- many images --------------------------------------------------------------------------------------------
 
 
-def _agree(codec: evaluation.Codec, pixels: np.ndarray) -> None:
+def _agree(codec: round_trip.Codec, pixels: np.ndarray) -> None:
     assert torch.equal(codec.decode(codec.encode(pixels)), codec.reconstruct(pixels)[0])
 
 
-def _as_codec(name: str, codecs: dict[str, Any]) -> evaluation.Codec:
-    return evaluation.Codec(Loaded(codecs[name], Spec("", {}), {}, bytes(32)))
+def _as_codec(name: str, codecs: dict[str, Any]) -> round_trip.Codec:
+    return round_trip.Codec(Loaded(codecs[name], Spec("", {}), {}, bytes(32)))
 
 
 @pytest.mark.slow

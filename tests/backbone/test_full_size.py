@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from bench.coding import enliven, spec_of
-from regicomp import evaluation, export
 from regicomp.data import images
+from regicomp.evaluation import round_trip
+from regicomp.image_codec import model_file
 
 
 @pytest.mark.slow
@@ -25,10 +26,10 @@ def test_24_kodak_images(name: str) -> None:
     assert len(pixels) == 24
     torch.manual_seed(0)
     spec = spec_of(name)
-    network: Any = export.build(spec, "backbone").eval()
-    enliven(network, name, evaluation.to_tensor(pixels[0]))
+    network: Any = model_file.build(spec, "backbone").eval()
+    enliven(network, name, round_trip.to_tensor(pixels[0]))
     network.update(force=True, update_quantiles=True)
-    codec = evaluation.Codec(export.Loaded(network, spec, {}, bytes(32)))
+    codec = round_trip.Codec(model_file.Loaded(network, spec, {}, bytes(32)))
     for x in pixels:
         coded = codec.encode(x)
         assert len(coded) > 1000

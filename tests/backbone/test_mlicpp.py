@@ -12,12 +12,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from regicomp import config, evaluation, export
-from regicomp.backbone import context
+from regicomp.backbone import contexts
 from regicomp.backbone.mlicpp import MLICPlusPlus
-from regicomp.backbone.slices import Coded, Gaussians
-from regicomp.objective import RateDistortion
-from regicomp.precision import keep_entropy_in_float32, resolve
+from regicomp.backbone.mlicpp_slices import Coded, Gaussians
+from regicomp.backbone.precision import keep_entropy_in_float32, resolve
+from regicomp.config import settings
+from regicomp.evaluation import round_trip
+from regicomp.image_codec import model_file
+from regicomp.objective.rate_distortion import RateDistortion
 
 # Parameters by part at N=192, M=320, 10 slices.
 PUBLISHED = {
@@ -100,9 +102,9 @@ def test_bad_arguments_are_named(arguments: dict[str, int], message: str) -> Non
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (lambda: context.LocalContext(6, heads=4), r"`heads` \(=4\)"),
-        (lambda: context.LocalContext(6, window=4), r"`window` \(=4\) must be odd"),
-        (lambda: context.GlobalIntraContext(6, heads=0), r"`heads` \(=0\)"),
+        (lambda: contexts.LocalContext(6, heads=4), r"`heads` \(=4\)"),
+        (lambda: contexts.LocalContext(6, window=4), r"`window` \(=4\) must be odd"),
+        (lambda: contexts.GlobalIntraContext(6, heads=0), r"`heads` \(=0\)"),
     ],
 )
 def test_bad_arguments_of_contexts_are_named(module: Any, message: str) -> None:
@@ -192,7 +194,7 @@ def code(codec: MLICPlusPlus, symbols: Tensor) -> Coded:
 
 def by_pass(coded: Coded) -> Iterator[Tensor]:
     """Scales and means of each pass, in coding order."""
-    board = context.checkerboard(4, 8)
+    board = contexts.checkerboard(4, 8)
     both = torch.stack(coded.gaussians)[:, 0]
     for part in both.chunk(TINY["slices"], dim=1):
         for positions in (board.anchors, board.others):
@@ -220,19 +222,19 @@ def test_passes_depend_on_those_before_only(codec: MLICPlusPlus, index: int, anc
 
 def test_checkerboard_splits_the_grid() -> None:
     for h, w in ((1, 1), (1, 4), (3, 3), (4, 6)):
-        board = context.checkerboard(h, w)
+        board = contexts.checkerboard(h, w)
         assert all((p // w + p % w) % 2 == 1 for p in board.anchors.tolist())
         assert sorted([*board.anchors.tolist(), *board.others.tolist()]) == list(range(h * w))
         assert board.mask.flatten().nonzero().flatten().tolist() == board.anchors.tolist()
         grid = torch.rand(2, 3, h, w)
-        parts = [context.scatter(context.gather(grid, p), p, h, w) for p in (board.anchors, board.others)]
+        parts = [contexts.scatter(contexts.gather(grid, p), p, h, w) for p in (board.anchors, board.others)]
         assert torch.equal(parts[0] + parts[1], grid)
 
 
 def test_local_context_reads_the_anchors_of_its_window() -> None:
     torch.manual_seed(3)
-    local = context.LocalContext(4)
-    board = context.checkerboard(9, 9)
+    local = contexts.LocalContext(4)
+    board = contexts.checkerboard(9, 9)
     anchors = (torch.randn(1, 4, 9, 9) * board.mask).requires_grad_()
     out = local(anchors, board)
     assert out.shape == (1, 8, 9, 9)
@@ -247,10 +249,10 @@ def test_local_context_reads_the_anchors_of_its_window() -> None:
 
 def test_local_context_keeps_anchors_among_themselves() -> None:
     torch.manual_seed(8)
-    local = context.LocalContext(4)
-    board = context.checkerboard(6, 6)
+    local = contexts.LocalContext(4)
+    board = contexts.checkerboard(6, 6)
     with torch.no_grad():
-        local.fuse.weight[..., ~context.checkerboard(5, 5).mask] = 0  # only what anchors asked for counts
+        local.fuse.weight[..., ~contexts.checkerboard(5, 5).mask] = 0  # only what anchors asked for counts
         anchors, elsewhere = torch.randn(2, 1, 4, 6, 6)
         found = [local(torch.where(board.mask, anchors, e), board) for e in (elsewhere, 3 - elsewhere)]
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
@@ -259,19 +261,19 @@ def test_local_context_keeps_anchors_among_themselves() -> None:
 
 def test_global_intra_asks_at_others_and_finds_at_anchors(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(9)
-    intra = context.GlobalIntraContext(4)
-    board = context.checkerboard(4, 6)
+    intra = contexts.GlobalIntraContext(4)
+    board = contexts.checkerboard(4, 6)
     with torch.no_grad():
         for projection in (intra.qk, intra.v):  # each position for itself
             projection[1].weight.zero_()[..., 1, 1] = 1
     attended: list[Tensor] = []
-    attention = context.linear_attention
+    attention = contexts.linear_attention
 
     def record(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         attended.extend((q, k, v))
         return attention(q, k, v, heads)
 
-    monkeypatch.setattr(context, "linear_attention", record)
+    monkeypatch.setattr(contexts, "linear_attention", record)
     previous, anchors = torch.randn(2, 1, 4, 4, 6).unbind(0)
     previous.requires_grad_()
     anchors.requires_grad_()
@@ -289,7 +291,7 @@ def test_residuals_are_small_and_of_their_own_pass(codec: MLICPlusPlus) -> None:
     coded = code(codec, symbols)
     residual = coded.y_hat - coded.gaussians.means
     assert 0 < residual.abs().max() <= 0.5
-    mask = context.checkerboard(4, 8).mask
+    mask = contexts.checkerboard(4, 8).mask
     last = codec.slices[-1]
     for net, touched in ((last.other_residual.net, ~mask), (last.anchor_residual.net, mask)):
         bias = net[-1].bias.clone()
@@ -312,14 +314,14 @@ def test_residuals_are_predicted_from_hyper_means_and_all_that_is_decoded(codec:
     hyper_means, before, current = seen[0].split([TINY["M"], TINY["M"] - CHANNELS, CHANNELS], dim=1)
     assert torch.equal(hyper_means, codec.h_s(Z_HAT)[:, TINY["M"] :])
     assert torch.equal(before, y_hat[:, :-CHANNELS])
-    mask = context.checkerboard(4, 8).mask
+    mask = contexts.checkerboard(4, 8).mask
     assert torch.equal(current[..., mask], y_hat[:, -CHANNELS:, mask])  # anchors with their residual
 
 
 def test_linear_attention_is_attention() -> None:
     q, k, v = torch.randn(3, 2, 6, 10, dtype=torch.float64)
     q = q[..., :7]
-    found = context.linear_attention(q, k, v, heads=2)
+    found = contexts.linear_attention(q, k, v, heads=2)
     for head in (slice(0, 3), slice(3, 6)):
         weights = k[:, head].softmax(2).transpose(1, 2) @ q[:, head].softmax(1)  # (B, keys, queries)
         torch.testing.assert_close(found[:, head], v[:, head] @ weights)
@@ -333,7 +335,7 @@ def test_thirty_steps_lower_the_loss() -> None:
     model = MLICPlusPlus(**TINY).train()
     with torch.no_grad():
         model.h_a[-1].weight.mul_(50)  # or ẑ would be 0 at first, and h_s's first weights without a gradient
-    parameters = export.trainable(model)
+    parameters = model_file.trainable(model)
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, 2e-3)
     objective = RateDistortion(0.01)
@@ -366,15 +368,15 @@ def test_bf16_keeps_the_entropy_model_in_float32() -> None:
         out = model(x)
     assert all(t.dtype == torch.float32 for t in (out["x_hat"], *out["likelihoods"].values()))
     RateDistortion(0.01).terms(x, out["x_hat"], out["likelihoods"].values()).loss.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in export.trainable(model))
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model_file.trainable(model))
 
 
 # --- in the framework ---------------------------------------------------------------------------------------
 
 
 def node(*overrides: str) -> Any:
-    config.register_resolvers()
-    with initialize_config_dir(str(config.conf_dir()), version_base=None):
+    settings.register_resolvers()
+    with initialize_config_dir(str(settings.conf_dir()), version_base=None):
         cfg = compose("train", ["backbone=mlicpp", "source=hyperprior", *overrides])
     return cfg.backbone
 
@@ -386,10 +388,10 @@ def test_configuration_gives_the_published_widths() -> None:
 
 def test_exported_codec_codes_images_of_any_size(tmp_path: Path) -> None:
     torch.manual_seed(6)
-    spec = export.spec_of(node("size=tiny"))
+    spec = model_file.spec_of(node("size=tiny"))
     path = tmp_path / "codec.safetensors"
-    export.save_codec(path, export.build(spec, "backbone"), spec, {})
+    model_file.save_codec(path, model_file.build(spec, "backbone"), spec, {})
     pixels = np.random.default_rng(7).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-    result = evaluation.evaluate_image(evaluation.Codec(export.load_codec(path)), "noise", pixels)
+    result = round_trip.evaluate_image(round_trip.Codec(model_file.load_codec(path)), "noise", pixels)
     assert (result.height, result.width) == (50, 70)
     assert result.bytes > 0

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from regicomp.data import images
 from regicomp.data.crops import CropDataset, StepSampler
-from regicomp.data.pool import FileImage, ImagePool, load_pool
+from regicomp.data.image_pool import FileImage, ImagePool, load_pool
 
 
 def _sources(folder: Path) -> list[FileImage]:

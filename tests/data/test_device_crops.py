@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from regicomp import phases
+from regicomp.config import phases
 from regicomp.data import device_crops, images
 from regicomp.data.crops import CropDataset
-from regicomp.data.pool import FileImage, ImagePool, load_pool
+from regicomp.data.image_pool import FileImage, ImagePool, load_pool
 
 
 def test_the_same_pixels() -> None:

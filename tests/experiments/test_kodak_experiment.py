@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from regicomp import rd, runs
-from regicomp.report import style, tables
+from regicomp.report import comparison, records, style, tables
 
 KODAK = Path(__file__).resolve().parents[2] / "experiments" / "kodak"
 SPAN = 1.0  # the --min-span of its README's command
@@ -20,14 +19,14 @@ SPAN = 1.0  # the --min-span of its README's command
 def test_tables_are_what_the_records_say(part: str) -> None:
     """Every BD-rate and interval, of every test set and seed, is found again."""
     folder = KODAK / part
-    collection = runs.collect([folder / "runs"])
+    collection = records.collect([folder / "runs"])
     assert not collection.skipped
-    curves, skipped = rd.curves(collection.measurements)
+    curves, skipped = comparison.curves(collection.measurements)
     assert not skipped
-    options = rd.Options(min_span=SPAN)
-    comparisons = rd.compare(curves, options)
+    options = comparison.Options(min_span=SPAN)
+    comparisons = comparison.compare(curves, options)
     labels = style.names(list(dict.fromkeys(c.family for c in curves)))
-    found = tables.bd_rows(comparisons, rd.domain_means(comparisons, options), options, labels)
+    found = tables.bd_rows(comparisons, comparison.domain_means(comparisons, options), options, labels)
     written = list(csv.DictReader((folder / "bd_rate.csv").read_text().splitlines()))
     assert [_key(row) for row in found] == [_key(row) for row in written]
     for row, there in zip(found, written, strict=True):

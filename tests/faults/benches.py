@@ -11,7 +11,7 @@ import harness
 import torch
 from harness import Tiny
 
-from regicomp import export
+from regicomp.image_codec import model_file
 
 
 class Row(NamedTuple):
@@ -63,7 +63,7 @@ AFTER_TRAINING = ("codec.safetensors", "source.safetensors", "summary.png", "res
 def finite(run: Path) -> bool:
     """Whether every weight of a run's two networks is a number."""
     networks = [
-        export.load_codec(run / "codec.safetensors").network,
-        export.load_source(run / "source.safetensors").network,
+        model_file.load_codec(run / "codec.safetensors").network,
+        model_file.load_source(run / "source.safetensors").network,
     ]
     return all(bool(torch.isfinite(p).all()) for network in networks for p in network.parameters())

@@ -22,9 +22,9 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from regicomp import config
+from regicomp.config import settings
 
-config.quiet_libraries()
+settings.quiet_libraries()
 
 STEPS = 16
 EVERY = 4
@@ -80,10 +80,12 @@ def _child(arguments: list[str], output: str, before: Callable[[], None] | None)
     os.dup2(handle, 2)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    from regicomp import files, summary, train
+    from regicomp import train
+    from regicomp.evaluation import summary_picture
+    from regicomp.utils import files
 
     # The picture takes longer than all else; what is written in its place is written the same way.
-    summary.draw = lambda path, *rest: files.write_bytes(path, b"\x89PNG")
+    summary_picture.draw = lambda path, *rest: files.write_bytes(path, b"\x89PNG")
     if before is not None:
         before()
     sys.argv = ["regicomp.train", *arguments]
@@ -94,19 +96,7 @@ def preload() -> None:
     """What every child needs, imported once."""
     import lightning.pytorch  # noqa: F401
 
-    from regicomp import (  # noqa: F401
-        alarms,
-        checkpointing,
-        evaluation,
-        export,
-        loggers,
-        measuring,
-        module,
-        regularizer,
-        train,
-    )
-
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
         compose("train", overrides=["size=tiny"])
 
 
@@ -217,7 +207,7 @@ def newest_step(run: Path) -> int:
     Raises:
         ValueError: one is not.
     """
-    from regicomp import checkpointing
+    from regicomp.training import checkpointing
 
     steps = [0]
     for path in (run / "checkpoints").glob("step-*.ckpt"):

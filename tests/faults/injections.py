@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from regicomp import summary
-from regicomp.module import RegularizedCodec
+from regicomp.evaluation import summary_picture
+from regicomp.training.module import RegularizedCodec
 
 
 def _at(steps: range, disturb: Callable[[RegularizedCodec], None]) -> None:
@@ -90,7 +90,7 @@ def disk_full_at_record() -> None:
             while True:
                 file.write(bytes(4096))
 
-    summary.draw = fill
+    summary_picture.draw = fill
 
 
 def clock_backwards() -> None:

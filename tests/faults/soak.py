@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import psutil
 
-from regicomp import files
+from regicomp.utils import files
 
 _SETTLING = 10.0  # minutes: caches fill, the allocator grows; of a shorter soak a twelfth
 _GROWTH, _SLOWING = 0.05, 0.10
@@ -75,7 +75,7 @@ def _load_new(run: Path, seen: set[str]) -> None:
     Raises:
         ValueError: one cannot be read.
     """
-    from regicomp import checkpointing
+    from regicomp.training import checkpointing
 
     for path in (run / "checkpoints").glob("step-*.ckpt"):
         if path.name in seen:

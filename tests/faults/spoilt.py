@@ -6,7 +6,7 @@ import harness
 import injections
 from benches import AFTER_TRAINING, Bench, Row, finite
 
-from regicomp import checkpointing, guard
+from regicomp.training import checkpointing, nonfinite_guard
 
 
 def spoilt_numbers(bench: Bench) -> list[Row]:
@@ -45,7 +45,7 @@ def stopped(bench: Bench) -> Row:
     tiny = bench.tiny("stopped")
     process = harness.start(tiny, "guard.patience=4", "guard.action=stop", before=injections.nan_for_long)
     told = process.wait() == 2 and "lower `reg.alpha`" in process.said() and "Traceback" not in process.said()
-    usable = guard.is_good(checkpointing.read(max((tiny.run / "checkpoints").iterdir()))["state_dict"])
+    usable = nonfinite_guard.is_good(checkpointing.read(max((tiny.run / "checkpoints").iterdir()))["state_dict"])
     return Row("the same with guard.action=stop", 1, int(told and usable), "exit 2, one line; checkpoint good")
 
 

@@ -14,7 +14,7 @@ import injections
 from benches import AFTER_TRAINING, Bench, Row, finite
 from harness import Tiny
 
-from regicomp import checkpointing
+from regicomp.training import checkpointing
 
 
 @contextlib.contextmanager

@@ -16,7 +16,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from regicomp import files, rules, summary, train
+from regicomp import train
+from regicomp.config import schema
+from regicomp.evaluation import summary_picture
+from regicomp.utils import files
 
 Composed = Callable[..., DictConfig]
 
@@ -78,7 +81,7 @@ def outcome(composed: Composed, images: Path, overrides: list[str]) -> str:
     folder = Path(tempfile.mkdtemp())
     try:
         cfg = composed("data.crop=64", *common, *overrides)
-        rules.check_train(cfg)
+        schema.check_train(cfg)
         found = train.train(cfg, folder / "run")
     except HydraException:  # an unknown group, option or key
         return "refused"
@@ -131,13 +134,13 @@ def _search(composed: Composed, images: Path, examples: int) -> Counter[str]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder with one image; the classical curves and the picture, which take longest, are left out."""
-    from regicomp import anchors
+    from regicomp.evaluation import classical_codecs
 
     def nothing(path: Path, *rest: Any) -> None:
         files.write_bytes(path, b"")
 
-    monkeypatch.setattr(summary, "draw", nothing)
-    monkeypatch.setattr(anchors, "ANCHORS", ())
+    monkeypatch.setattr(summary_picture, "draw", nothing)
+    monkeypatch.setattr(classical_codecs, "ANCHORS", ())
     return _images(tmp_path / "images")
 
 

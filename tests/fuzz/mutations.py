@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regicomp import bitstream, config
-from regicomp.bitstream import Container
+from regicomp.config import settings
+from regicomp.image_codec import container as bitstream
+from regicomp.image_codec.container import Container
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SECONDS = 10.0  # a file may take
@@ -192,7 +193,7 @@ def main() -> None:
     args = parser.parse_args()
     faulthandler.enable()
     warnings.simplefilter("ignore")
-    config.quiet_libraries()
+    settings.quiet_libraries()
     from tqdm import tqdm
 
     fuzzer = Fuzzer()

@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageCms
 
 import regicomp
-from regicomp import bitstream, export, picture
-from regicomp.export import Spec
+from regicomp.image_codec import container, model_file, picture
+from regicomp.image_codec.model_file import Spec
 
 HERE = Path(__file__).parent
 SPEC = Spec("compressai.models.ScaleHyperprior", {"N": 4, "M": 6})
@@ -24,7 +24,7 @@ SCALES = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]
 def make_codec(path: Path) -> None:
     """A codec whose entropy model is exact and whose latents are lively."""
     torch.manual_seed(0)
-    codec = export.build(SPEC, "backbone")
+    codec = model_file.build(SPEC, "backbone")
     with torch.no_grad():
         codec.g_a[-1].weight.mul_(40)  # pyright: ignore
         codec.g_s[-1].weight.mul_(4)  # pyright: ignore
@@ -38,7 +38,7 @@ def make_codec(path: Path) -> None:
         bottleneck = codec.entropy_bottleneck
         bottleneck.quantiles.copy_((bottleneck.quantiles * 16).round() / 16)  # pyright: ignore
     codec.update(scale_table=torch.tensor(SCALES), force=True)  # pyright: ignore
-    export._write(path, codec.eval(), SPEC, "codec", {"backbone": "hyperprior"})
+    model_file._write(path, codec.eval(), SPEC, "codec", {"backbone": "hyperprior"})
 
 
 def pictures() -> dict[str, Image.Image]:
@@ -71,7 +71,7 @@ def main() -> None:
         (HERE / f"{name}.rgc").write_bytes(data)
         decoded = codec.decompress(data)
         (HERE / f"{name}.png").write_bytes(picture.file_bytes(decoded, Path("a.png")))
-        print(name, image.size, image.mode, len(data), [len(s) for s in bitstream.unpack(data).streams])
+        print(name, image.size, image.mode, len(data), [len(s) for s in container.unpack(data).streams])
 
 
 if __name__ == "__main__":

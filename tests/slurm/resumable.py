@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from regicomp import interrupts
+from regicomp.launch import signals
 
 
 class Resumable(NamedTuple):
@@ -18,11 +18,11 @@ class Resumable(NamedTuple):
         """The job."""
         with (self.folder / "starts").open("a") as starts:
             starts.write("start\n")
-        with interrupts.requeued(), interrupts.while_training():
+        with signals.requeued(), signals.while_training():
             (self.folder / "ready").touch()
             while not (self.folder / "stored").exists():
                 time.sleep(0.1)
-                if interrupts.asked():
+                if signals.asked():
                     time.sleep(0.5)  # an update is under way
                     (self.folder / "stored").touch()
         return "done"

@@ -11,13 +11,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from regicomp import config, export, rules
+from regicomp.config import schema, settings
+from regicomp.image_codec import model_file
 from regicomp.source.autoregressive import AutoregressiveSource
 from regicomp.source.base import Parameters, SourceModel, to_patches
+from regicomp.source.coarse_to_fine import coarse_to_fine
 from regicomp.source.elic import ElicSource, group_sizes
 from regicomp.source.hyperprior import HyperpriorSource
 from regicomp.source.mlicpp import MlicppSource
-from regicomp.source.order import coarse_to_fine
 
 PATCH = 4
 SAMPLES = 3 * PATCH * PATCH
@@ -294,12 +295,12 @@ def test_groups_are_in_elic_s_proportions() -> None:
 def test_a_backbone_brings_its_own_family(composed: Callable[..., DictConfig], backbone: str, source: str) -> None:
     """… and both can be built and do one forward pass together."""
     cfg = composed(f"backbone={backbone}")
-    rules.check_train(cfg)
-    rules.check_train(composed(f"backbone={backbone}", tiny=False))
-    assert config.label("source", cfg.source._target_) == source
-    assert config.label("backbone", cfg.backbone._target_) == backbone
+    schema.check_train(cfg)
+    schema.check_train(composed(f"backbone={backbone}", tiny=False))
+    assert settings.label("source", cfg.source._target_) == source
+    assert settings.label("backbone", cfg.backbone._target_) == backbone
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    codec, model = (export.build(export.spec_of(plain[group]), group) for group in ("backbone", "source"))
+    codec, model = (model_file.build(model_file.spec_of(plain[group]), group) for group in ("backbone", "source"))
     assert isinstance(model, FAMILIES[source])
     x, _ = _pair(64, 64)
     with torch.no_grad():
@@ -311,14 +312,14 @@ def test_a_backbone_brings_its_own_family(composed: Callable[..., DictConfig], b
 @pytest.mark.parametrize("source", ["hyperprior", "autoregressive", "elic", "mlicpp"])
 def test_any_family_with_any_backbone(composed: Callable[..., DictConfig], source: str) -> None:
     cfg = composed("backbone=attention", f"source={source}")
-    rules.check_train(cfg)
-    assert config.label("source", cfg.source._target_) == source
+    schema.check_train(cfg)
+    assert settings.label("source", cfg.source._target_) == source
 
 
 def test_a_width_that_a_codec_does_not_have_is_not_asked_for(composed: Callable[..., DictConfig]) -> None:
     assert "M" not in composed("backbone=attention").backbone
     for value in ("null", "???"):
         with pytest.raises(ValueError, match=r"`backbone\.M`"):
-            rules.check_train(composed("backbone=elic", f"backbone.M={value}"))
+            schema.check_train(composed("backbone=elic", f"backbone.M={value}"))
     with pytest.raises(ValueError, match=r"`backbone\.N`.*from 1 to 6"):
-        rules.check_train(composed("backbone=attention", "quality=7", tiny=False))
+        schema.check_train(composed("backbone=attention", "quality=7", tiny=False))

@@ -1,0 +1,1 @@
+"""Settings: what they mean, which are refused, what follows from them."""

@@ -1,0 +1,1 @@
+"""Several processes: which one this is, starting the others, collectives."""

@@ -1,0 +1,1 @@
+"""The range coder, and streams of symbols coded with it."""

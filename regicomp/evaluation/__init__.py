@@ -1,0 +1,1 @@
+"""Images through bytes and back, measured; classical codecs; the record."""

@@ -1,0 +1,152 @@
+"""Classical codecs (through Pillow) measured on the same images: the curves a run's point is held against."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, features
+from tqdm import tqdm
+
+from regicomp.data.images import Pixels
+from regicomp.data.testsets import TestSet
+from regicomp.evaluation.round_trip import ImageResult, average, ms_ssim_of, psnr_of
+from regicomp.utils.files import write_json
+
+
+class Anchor(NamedTuple):
+    """A classical codec and the qualities its curve is made of."""
+
+    name: str
+    format: str  # Pillow's
+    qualities: tuple[int, ...]
+    options: dict[str, Any]
+
+    def encode(self, pixels: Pixels, quality: int) -> bytes:
+        """Compress an 8-bit image (H, W, 3) to a file's bytes."""
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, self.format, quality=quality, **self.options)
+        return buffer.getvalue()
+
+    def decode(self, data: bytes) -> Pixels:
+        """Decompress a file's bytes to an 8-bit image (H, W, 3)."""
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+
+
+JPEG = Anchor("JPEG", "JPEG", (3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 40, 55, 70, 85), {"optimize": True})
+WEBP = Anchor("WebP", "WEBP", (1, 4, 8, 14, 20, 35, 50, 65, 80, 90), {"method": 4})
+# One thread and no tiles: the bytes must not depend on the machine's cores.
+AVIF = Anchor(
+    "AVIF",
+    "AVIF",
+    (5, 12, 20, 30, 40, 52, 65, 80),
+    {"speed": 6, "subsampling": "4:2:0", "max_threads": 1, "autotiling": False},
+)
+ANCHORS = (JPEG, WEBP)  # quick enough to be measured after every training run
+
+
+def classical() -> tuple[Anchor, ...]:
+    """Every codec that this Pillow can write."""
+    return (JPEG, WEBP, *((AVIF,) if features.check("avif") else ()))
+
+
+def _measure(anchor: Anchor, quality: int, name: str, pixels: Pixels, with_ms_ssim: bool) -> ImageResult:
+    height, width = pixels.shape[:2]
+    started = time.perf_counter()
+    data = anchor.encode(pixels, quality)
+    encoded = time.perf_counter()
+    decoded = anchor.decode(data)
+    finished = time.perf_counter()
+    similarity, similarity_db = ms_ssim_of(pixels, decoded) if with_ms_ssim else (None, None)
+    size = len(data)
+    return ImageResult(
+        name=name,
+        width=width,
+        height=height,
+        bytes=size,
+        bpp=8 * size / (width * height),
+        bpp_estimated=None,
+        psnr_db=psnr_of(pixels, decoded),
+        psnr_db_float=None,
+        ms_ssim=similarity,
+        ms_ssim_db=similarity_db,
+        source_bpp=None,
+        encode_seconds=encoded - started,
+        decode_seconds=finished - encoded,
+    )
+
+
+def curve(
+    anchor: Anchor, testset: TestSet, with_ms_ssim: bool = False, threads: int = 1, progress: bool = False
+) -> list[dict[str, Any]]:
+    """The anchor's points on a test set, one an encoder quality: like a record's test-set entry, by rising rate.
+
+    Args:
+        anchor: codec and qualities.
+        testset: images.
+        with_ms_ssim: measure MS-SSIM too, which takes most of the time.
+        threads: images coded at once; more than one makes the recorded seconds meaningless, not the sizes.
+        progress: show a bar.
+    """
+    loaded = [(image.name, image.load()) for image in testset.images]
+    jobs = [(q, name, pixels) for q in anchor.qualities for name, pixels in loaded]
+    label = f"{anchor.name} on {testset.name}"
+    with ThreadPoolExecutor(threads) as pool:
+        running = pool.map(lambda job: _measure(anchor, job[0], job[1], job[2], with_ms_ssim), jobs)
+        results = list(tqdm(running, label, len(jobs), unit="image", leave=False, disable=not progress))
+    count = len(loaded)
+    points = [{"quality": q, **average(results[k * count : (k + 1) * count])} for k, q in enumerate(anchor.qualities)]
+    return sorted(points, key=lambda point: point["bpp"])
+
+
+def cache_dir() -> Path:
+    """Where measured curves are kept: $REGICOMP_CACHE, or the user's cache folder."""
+    chosen = os.environ.get("REGICOMP_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regicomp"
+
+
+def _key(anchor: Anchor, testset: TestSet, with_ms_ssim: bool) -> str:
+    """A hash of all that a curve depends on: the images' names and pixels, the codec, its settings and versions."""
+    library = features.version({"JPEG": "jpg"}.get(anchor.format, anchor.format.lower()))
+    settings = [1, *anchor, Image.__version__, library, with_ms_ssim]  # 1: version of what is measured
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for image in testset.images:
+        pixels = image.load()
+        digest.update(f"{image.name} {pixels.shape}".encode() + pixels.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def cached(anchor: Anchor, testset: TestSet, with_ms_ssim: bool = False) -> list[dict[str, Any]]:
+    """`curve`, kept on the disk: measuring again what was measured would take minutes.
+
+    A kept file that cannot be read is measured anew; where nothing can be written, nothing is kept.
+    """
+    path = cache_dir() / "anchors" / f"{anchor.name.lower()}-{_key(anchor, testset, with_ms_ssim)}.json"
+    try:
+        known = json.loads(path.read_text())
+        if {point["quality"] for point in known} == set(anchor.qualities):
+            return known
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    points = curve(anchor, testset, with_ms_ssim, threads=os.cpu_count() or 1, progress=True)
+    with contextlib.suppress(OSError):
+        write_json(path, points)
+    return points
+
+
+def psnr_at(points: list[dict[str, Any]], bpp: float) -> float | None:
+    """PSNR of a curve at a rate, interpolated linearly in log(bpp); None outside the curve's rates."""
+    rates = [math.log(point["bpp"]) for point in points]
+    if not rates or not rates[0] <= math.log(bpp) <= rates[-1]:
+        return None
+    return float(np.interp(math.log(bpp), rates, [point["psnr_db"] for point in points]))

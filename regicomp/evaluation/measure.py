@@ -1,0 +1,78 @@
+"""A codec measured on its test sets: the record, the table in the terminal, the picture."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from regicomp.data.testsets import TestSet
+from regicomp.distributed import collectives
+from regicomp.evaluation import classical_codecs, record, round_trip, summary_picture
+from regicomp.source.base import SourceModel
+from regicomp.utils import files
+
+
+class Measured(NamedTuple):
+    """A run measured on its test sets."""
+
+    record: dict[str, Any]  # as in results.json
+    anchors: dict[str, dict[str, list[dict[str, Any]]]]  # by test set, the classical codecs' points by name
+
+
+def measure(
+    run_dir: Path,
+    codec: round_trip.Codec,
+    source: SourceModel | None,
+    testsets: list[TestSet],
+    run: dict[str, Any],
+    timing: dict[str, float],
+    helpers: round_trip.Helpers | None = None,
+) -> Measured:
+    """Code every image of every test set to bytes and back, and write `results.json` and `summary.png`.
+
+    Args:
+        run_dir: where they are written.
+        codec: the trained codec.
+        source: q_θ, to measure H_θ(X|X̂) too.
+        testsets: what is measured; the picture shows the first.
+        run: the record's `run` entry.
+        timing: seconds already spent, for the record.
+        helpers: processes that measure images of this codec and q_θ; see `parallel`.
+
+    Returns:
+        The record, and the anchors' curves.
+
+    Raises:
+        RuntimeError: a decoded image is not the encoder's reconstruction.
+    """
+    started = time.perf_counter()
+    entries: dict[str, Any] = {}
+    for testset in testsets:
+        with tqdm(total=len(testset.images), desc=f"measuring on {testset.name}", unit="image", leave=False) as bar:
+            entries[testset.name] = round_trip.evaluate(codec, testset, source, bar, helpers)
+    written = {
+        "schema": record.SCHEMA,
+        "run": run,
+        "testsets": entries,
+        "timing": {**timing, "evaluation_seconds": time.perf_counter() - started},
+    }
+    if collectives.rank() != 0:
+        return Measured(written, {})
+    curves = {
+        t.name: {a.name: classical_codecs.cached(a, t) for a in (classical_codecs.JPEG, classical_codecs.WEBP)}
+        for t in testsets
+    }
+    rivals = {
+        testset: {name: classical_codecs.psnr_at(points, entries[testset]["bpp"]) for name, points in by_name.items()}
+        for testset, by_name in curves.items()
+    }
+    record.print_table(written, rivals)
+    first = testsets[0]
+    label = f"{run['backbone']}, α = {run['alpha']:g}"
+    summary_picture.draw(run_dir / "summary.png", codec, first, entries[first.name], curves[first.name], label)
+    files.write_json(run_dir / "results.json", written)  # last: a run that has its record is finished
+    print(f"record: {run_dir / 'results.json'}\npicture: {run_dir / 'summary.png'}")
+    return Measured(written, curves)

@@ -1,0 +1,179 @@
+"""One image at a time: pixels -> bytes on disk -> pixels -> numbers; several at once in `parallel`."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from pytorch_msssim import ms_ssim
+from tqdm import tqdm
+
+from regicomp.data.images import Pixels
+from regicomp.data.testsets import TestImage, TestSet
+from regicomp.distributed import collectives
+from regicomp.image_codec.codec import Codec, to_pixels, to_tensor
+from regicomp.source.base import SourceModel
+
+_MS_SSIM_LEAST_SIDE = 161  # five scales of an 11-pixel window
+
+
+class ImageResult(NamedTuple):
+    """What one image cost and how good it is."""
+
+    name: str
+    width: int  # pixels
+    height: int
+    bytes: int  # of the container, headers included
+    bpp: float  # 8·bytes / (width·height)
+    bpp_estimated: float | None  # -log2 of the latents' likelihoods, per pixel
+    psnr_db: float  # of the reconstruction rounded to 8 bits
+    psnr_db_float: float | None  # of the reconstruction before rounding
+    ms_ssim: float | None  # None where a side is shorter than 161 pixels
+    ms_ssim_db: float | None  # -10 log10(1 - MS-SSIM)
+    source_bpp: float | None  # H_θ(X|X̂), where there is a q_θ
+    encode_seconds: float
+    decode_seconds: float
+
+
+def psnr_db(mse_255: float) -> float:
+    """PSNR of a mean squared error on the 0..255 scale; 100 dB stands for a perfect reconstruction."""
+    return 100.0 if mse_255 <= 0 else min(100.0, 10 * math.log10(255**2 / mse_255))
+
+
+def psnr_of(x: Pixels, x_hat: Pixels) -> float:
+    """PSNR in dB of two 8-bit images, (H, W, 3)."""
+    difference = x.astype(np.float32) - x_hat.astype(np.float32)  # whole numbers, exact in float32
+    return psnr_db(float(np.mean(difference * difference, dtype=np.float64)))
+
+
+def ms_ssim_of(x: Pixels, x_hat: Pixels) -> tuple[float | None, float | None]:
+    """MS-SSIM and MS-SSIM in dB of two 8-bit images, (H, W, 3); None where a side is shorter than 161 pixels."""
+    if min(x.shape[:2]) < _MS_SSIM_LEAST_SIDE:
+        return None, None
+    similarity = float(ms_ssim(*(to_tensor(image) * 255 for image in (x, x_hat)), data_range=255))
+    return similarity, min(100.0, -10 * math.log10(max(1 - similarity, 1e-10)))
+
+
+@torch.inference_mode()
+def evaluate_image(codec: Codec, name: str, pixels: Pixels, source: SourceModel | None = None) -> ImageResult:
+    """Code an image to a file and back, and measure.
+
+    The encoder's reconstruction takes y and what was predicted of it from `encode`, and x̂ from `decode` if ŷ is equal
+    to the bit.
+
+    Raises:
+        RuntimeError: the decoded image is not the encoder's reconstruction.
+    """
+    height, width = pixels.shape[:2]
+    with tempfile.TemporaryDirectory() as folder, codec.remembering():
+        path = Path(folder) / "image.rgc"
+        started = time.perf_counter()
+        path.write_bytes(codec.encode(pixels))
+        encoded = time.perf_counter()
+        x_hat = codec.decode(path.read_bytes())
+        decoded = time.perf_counter()
+        size = path.stat().st_size
+        expected, estimated = codec.reconstruct(pixels)
+    rounded = to_pixels(x_hat)
+    if not np.array_equal(rounded, to_pixels(expected)):
+        worst = float((x_hat - expected).abs().max()) * 255
+        raise RuntimeError(
+            f"{name}: the decoded image differs from the encoder's reconstruction by up to {worst:.3g} grey levels; "
+            "encoder and decoder have lost step"
+        )
+    x = to_tensor(pixels)
+    similarity, similarity_db = ms_ssim_of(pixels, rounded)
+    return ImageResult(
+        name=name,
+        width=width,
+        height=height,
+        bytes=size,
+        bpp=8 * size / (width * height),
+        bpp_estimated=estimated,
+        psnr_db=psnr_of(pixels, rounded),
+        psnr_db_float=psnr_db(float(torch.mean((255 * (x_hat - x).double()) ** 2))),
+        ms_ssim=similarity,
+        ms_ssim_db=similarity_db,
+        source_bpp=float(source(x, x_hat)) if source is not None else None,
+        encode_seconds=encoded - started,
+        decode_seconds=decoded - encoded,
+    )
+
+
+_AVERAGED = ("bpp", "bpp_estimated", "psnr_db", "psnr_db_float", "ms_ssim", "ms_ssim_db", "source_bpp")
+
+
+def average(images: Iterable[ImageResult]) -> dict[str, Any]:
+    """A test set's entry in the record: each metric averaged over the images, and the images' own rows.
+
+    A metric that some image lacks is averaged over those that have it, and null where none has.
+    """
+    rows = [image._asdict() for image in images]
+    entry: dict[str, Any] = {}
+    for metric in _AVERAGED:
+        values = [row[metric] for row in rows if row[metric] is not None]
+        entry[metric] = sum(values) / len(values) if values else None
+    return {**entry, "images": rows}
+
+
+def measure(codec: Codec, image: TestImage, source: SourceModel | None = None) -> ImageResult:
+    """Load an image and measure it.
+
+    Raises:
+        ValueError: the image or its container is refused; the image is named.
+        RuntimeError: anything else failed; the image is named.
+        OSError: the disk failed.
+    """
+    try:
+        return evaluate_image(codec, image.name, image.load(), source)
+    except OSError:
+        raise
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        if f"{image.name}:" not in text:
+            text = f"{image.name}: {text}"
+        raise (ValueError if isinstance(error, ValueError) else RuntimeError)(text) from error
+
+
+class Helpers(Protocol):
+    """Processes that measure images."""
+
+    def measure(self, images: Sequence[TestImage]) -> Iterator[tuple[int, ImageResult]]:
+        """Each image's number in the list and its result, as they come."""
+        ...
+
+
+def evaluate(
+    codec: Codec,
+    testset: TestSet,
+    source: SourceModel | None = None,
+    bar: tqdm[Any] | None = None,
+    helpers: Helpers | None = None,
+) -> dict[str, Any]:
+    """Measure a codec on a test set; the test set's entry in the record.
+
+    The processes of a run share the images out; every one of them returns the whole entry.
+
+    Args:
+        codec: what is measured.
+        testset: images of any sizes.
+        source: q_θ, to measure H_θ(X|X̂) too.
+        bar: moved on after each image.
+        helpers: processes that measure this process's share with the same codec and q_θ; None: this one does.
+    """
+    world = collectives.world()
+    share = testset.images[collectives.rank() :: world]
+    measured = helpers.measure(share) if helpers else ((k, measure(codec, i, source)) for k, i in enumerate(share))
+    results: dict[int, ImageResult] = {}
+    for k, result in measured:
+        results[k] = result
+        if bar is not None:
+            bar.update(world)
+    shares = collectives.gather(results)
+    return average(shares[k % world][k // world] for k in range(len(testset.images)))

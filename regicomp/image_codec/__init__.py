@@ -1,0 +1,1 @@
+"""Encoding and decoding pictures: the container, model files, the decoder's sandbox."""

@@ -1,0 +1,229 @@
+"""Networks as safetensors files that carry everything needed to rebuild them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from compressai.entropy_models import EntropyBottleneck
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from regicomp.image_codec import trust
+from regicomp.utils.files import write_bytes
+
+_SCHEMA = 1
+
+
+# What constructors raise when an argument is of no use to them.
+_CANNOT_BUILD = (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError, LookupError, AttributeError)
+
+
+class Spec(NamedTuple):
+    """How to build a network: class and keyword arguments."""
+
+    target: str  # module.Class
+    arguments: dict[str, Any]
+
+
+def spec_of(node: Mapping[str, Any]) -> Spec:
+    """The Spec of a configuration node with `_target_`."""
+    return Spec(str(node["_target_"]), {str(k): v for k, v in node.items() if k != "_target_"})
+
+
+def _class(spec: Spec, setting: str) -> Any:
+    """What `_target_` names; importing it is all that is done."""
+    module_name, _, class_name = spec.target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"`{setting}._target_` (={spec.target}) must name a class: {error}") from error
+
+
+def build(spec: Spec, setting: str) -> nn.Module:
+    """Instantiate a network.
+
+    Raises:
+        ValueError: no such class, or it does not take the arguments; `setting` names the group to mend.
+    """
+    cls = _class(spec, setting)
+    try:
+        network = cls(**spec.arguments)
+    except _CANNOT_BUILD as error:
+        raise ValueError(f"`{setting}` (={spec.target} with {spec.arguments}) cannot be built: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"`{setting}._target_` (={spec.target}) must name a torch.nn.Module")
+    return network
+
+
+def trainable(codec: nn.Module) -> list[nn.Parameter]:
+    """The codec's parameters φ that the loss trains, in the model's order.
+
+    The entropy bottleneck's quantiles are solved for before each evaluation (`EntropyBottleneck.update`), not
+    trained; they are frozen here.
+    """
+    for module in codec.modules():
+        if isinstance(module, EntropyBottleneck):
+            module.quantiles.requires_grad_(False)
+    return [p for p in codec.parameters() if p.requires_grad]
+
+
+def _write(
+    path: Path, network: nn.Module, spec: Spec, kind: str, run: Mapping[str, Any], halved: frozenset[str] = frozenset()
+) -> None:
+    state = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    tensors = {name: t.half() if name in halved else t for name, t in state.items()}
+    about = {"format": f"regicomp-{kind}", "schema": _SCHEMA, "spec": spec._asdict(), "run": dict(run)}
+    # One key, since safetensors writes several in no fixed order: equal networks make equal files.
+    metadata = {"regicomp": json.dumps(about, sort_keys=True)}
+    write_bytes(path, save(tensors, metadata))
+
+
+def _halve(codec: nn.Module) -> frozenset[str]:
+    """Round the parameters to float16 in place, but for the few of the entropy bottleneck; the names of those rounded.
+
+    Raises:
+        ValueError: one of them is too large.
+    """
+    few = [f"{name}." for name, module in codec.named_modules() if isinstance(module, EntropyBottleneck)]
+    rounded = {name: p for name, p in codec.named_parameters() if not name.startswith(tuple(few))}
+    for name, parameter in rounded.items():
+        parameter.data.copy_(parameter.data.half())
+        if not parameter.isfinite().all():
+            raise ValueError(f"the weights of {name} do not fit into float16; export the codec in float32")
+    return frozenset(rounded)
+
+
+def save_codec(path: Path, codec: nn.Module, spec: Spec, run: Mapping[str, Any], half: bool = False) -> None:
+    """Write the codec alone with fresh entropy tables.
+
+    Args:
+        path: the file, replaced whole.
+        codec: the trained network; not changed.
+        spec: how it was built.
+        run: what the record says of the run.
+        half: store the weights in float16, in half the bytes; a codec is made of the rounded weights, and its tables
+            are. Else in float32.
+
+    Raises:
+        ValueError: a weight does not fit into float16.
+    """
+    fresh = build(spec, "backbone")
+    nn.Module.load_state_dict(fresh, _without_tables(codec.state_dict()), strict=False)
+    halved = _halve(fresh) if half else frozenset()
+    fresh.update(force=True, update_quantiles=True)  # pyright: ignore[reportCallIssue]
+    _write(path, fresh.eval(), spec, "codec", run, halved)
+
+
+def save_source(path: Path, source: nn.Module, spec: Spec, run: Mapping[str, Any]) -> None:
+    """Write the source entropy model q_θ; only measurements need it."""
+    _write(path, source, spec, "source", run)
+
+
+_TABLES = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")
+
+
+def _without_tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t for name, t in state.items() if name.rsplit(".", 1)[-1] not in _TABLES}
+
+
+class Loaded(NamedTuple):
+    """A network read from a file."""
+
+    network: Any  # a codec or a SourceModel; float32, on the CPU, in evaluation mode
+    spec: Spec
+    run: dict[str, Any]  # what the record says of the run that made it
+    fingerprint: bytes  # SHA-256 of the weights and tables
+
+
+def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any], bytes]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected the {kind}.safetensors of a run")
+    trust.check_header(path)
+    try:
+        with safe_open(path, framework="pt") as file:  # pyright: ignore[reportUnknownArgumentType]
+            text = (file.metadata() or {}).get("regicomp", "{}")
+        tensors = load(path.read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: is not a readable safetensors file ({error})") from error
+    metadata = trust.parse_metadata(path, text)
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return tensors, metadata, digest.digest()
+
+
+def _load(path: Path, kind: str) -> Loaded:
+    tensors, metadata, fingerprint = _read(path, kind)
+    if metadata.get("format") != f"regicomp-{kind}" or metadata.get("schema") != _SCHEMA:
+        raise ValueError(
+            f"{path}: is no {kind} of this version (format {metadata.get('format')!r}, schema "
+            f"{metadata.get('schema')!r}); expected 'regicomp-{kind}', {_SCHEMA!r}"
+        )
+    setting = "backbone" if kind == "codec" else "source"
+    spec = Spec(*trust.check_spec(path, metadata.get("spec"), sum(t.numel() for t in tensors.values())))
+    cls = _class(spec, setting)
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise ValueError(f"{path}: names {spec.target}, which is no network's class")
+    trust.check_class(path, cls)
+    network = build(spec, setting)
+    try:
+        network.load_state_dict(tensors)
+    except _CANNOT_BUILD as error:
+        raise ValueError(f"{path}: its weights do not fit {spec.target}: {error}") from error
+    return Loaded(network.eval(), spec, trust.check_run(path, metadata.get("run")), fingerprint)
+
+
+def load_codec(path: Path) -> Loaded:
+    """Read a codec with the entropy tables it was exported with.
+
+    Raises:
+        ValueError: missing, unreadable, of another version, or naming a class that is not a known codec.
+    """
+    return _load(path, "codec")
+
+
+def load_source(path: Path) -> Loaded:
+    """Read a source entropy model; see `load_codec`."""
+    return _load(path, "source")
+
+
+def initialize(codec: nn.Module, path: Path) -> None:
+    """Start `codec` from the weights of a codec.safetensors or of a CompressAI state dict in safetensors.
+
+    Raises:
+        ValueError: the file is unreadable or its weights do not fit.
+    """
+    tensors, _, _ = _read(path, "codec")
+    try:
+        missing, unexpected = nn.Module.load_state_dict(codec, _without_tables(tensors), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"`init_from` (={path}): its weights do not fit this backbone: {error}") from error
+    lacking = [name for name in missing if name.rsplit(".", 1)[-1] not in (*_TABLES, "target")]
+    if lacking or unexpected:
+        raise ValueError(
+            f"`init_from` (={path}) must hold the weights of this backbone: {len(lacking)} are missing and "
+            f"{len(unexpected)} are unknown, such as {(lacking + unexpected)[0]}"
+        )
+
+
+def initialize_source(source: nn.Module, path: Path) -> None:
+    """Start `source`, a source entropy model, from the weights of a source.safetensors.
+
+    Raises:
+        ValueError: the file is unreadable or its weights do not fit.
+    """
+    tensors, _, _ = _read(path, "source")
+    try:
+        source.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(
+            f"`init_source_from` (={path}): its weights do not fit this source entropy model: {error}"
+        ) from error

@@ -1,0 +1,122 @@
+"""Decoding in a child process with bounded memory and time, for files from strangers.
+
+The range decoder cannot be made to read outside its stream (docs/format.md). This is the second wall: whatever a file
+makes of the libraries below, it takes down a process that holds nothing else, and the caller gets a ValueError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing as mp
+import resource
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from regicomp.image_codec.picture import Picture
+
+MEMORY_BYTES = 8 << 30
+SECONDS = 600.0
+_START_SECONDS = 120.0
+
+
+def _serve(pipe: Connection, model: str, settings: dict[str, Any], memory: int) -> None:
+    """The child: load the codec, then answer each file with a Picture or a message."""
+    from regicomp.config import settings as config
+
+    config.quiet_libraries()
+    import regicomp
+
+    try:
+        codec = regicomp.load(model, **settings)
+    except ValueError as error:
+        pipe.send(str(error))
+        return
+    # PyTorch reserves addresses while it is loaded: what is bounded is what comes on top.
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = used + memory
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    pipe.send(None)
+    while (data := pipe.recv()) is not None:
+        try:
+            pipe.send(codec.decompress_picture(data))
+        except (ValueError, MemoryError) as error:
+            pipe.send(str(error) or "the file asks for more memory than is allowed")
+
+
+class IsolatedDecoder:
+    """A codec's decoder in a child process, started anew after a file has ended it.
+
+    Args:
+        model: a codec.safetensors.
+        settings: as `regicomp.load` takes them.
+        memory: bytes that decoding may take on top of the loaded codec.
+        seconds: that one file may take.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        settings: dict[str, Any] | None = None,
+        memory: int = MEMORY_BYTES,
+        seconds: float = SECONDS,
+    ) -> None:
+        self._arguments = (str(model), settings or {}, memory)
+        self._seconds = seconds
+        self._context = mp.get_context("spawn")
+        self._child: Any = None
+        self._pipe: Connection | None = None
+
+    def _running(self) -> Connection:
+        if self._pipe is None:
+            self._pipe, theirs = self._context.Pipe()
+            self._child = self._context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
+            self._child.start()
+            theirs.close()
+            refused = self._answer(self._pipe, _START_SECONDS)
+            if refused is not None:
+                self.close()
+                raise ValueError(str(refused))
+        return self._pipe
+
+    def _answer(self, pipe: Connection, seconds: float) -> Any:
+        if not pipe.poll(seconds):
+            self.close()
+            raise ValueError(f"the decoder took longer than {seconds:g} s and was ended")
+        try:
+            return pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._child.join()
+            code = self._child.exitcode
+            self.close()
+            raise ValueError(f"the decoder was ended by the file (exit status {code})") from None
+
+    def decompress(self, data: bytes) -> Picture:
+        """Decode a container; see `Codec.decompress`.
+
+        Raises:
+            ValueError: the container is refused, or ended the child, or took too long.
+        """
+        pipe = self._running()
+        with contextlib.suppress(BrokenPipeError):  # what ended the child is told below
+            pipe.send(data)
+        answer = self._answer(pipe, self._seconds)
+        if isinstance(answer, str):
+            raise ValueError(answer)
+        return answer
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._child = self._pipe = None
+
+    def __enter__(self) -> IsolatedDecoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""How a run starts and ends: its folder to itself, signals, sweeps."""

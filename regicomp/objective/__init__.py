@@ -1,0 +1,1 @@
+"""The method: R + λD and the regularizer -α H(X|X̂)."""

@@ -1,0 +1,369 @@
+"""Measurements -> rate-distortion curves -> BD-rates with intervals.
+
+The numbers of a curve: averages over images, then over seeds, at each λ. An interval comes from a paired bootstrap:
+images are drawn with replacement, the same ones for both curves, and seeds too, the same ones where both curves have
+them; the curves and their BD-rate are computed anew from each draw.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from regicomp.report import bd_rate
+from regicomp.report.bd_rate import Array, RdCurve
+from regicomp.report.records import Family, Measurement, Skipped
+
+Metric = Literal["psnr_db", "ms_ssim_db"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+TITLES: dict[Metric, str] = {"psnr_db": "PSNR", "ms_ssim_db": "MS-SSIM"}
+
+IN_DOMAIN = ("kodak", "clic", "tecnick", "photos", "bsds500")
+UNSEEN = ("screen", "satellite", "medical", "art")
+_VALID_SHARE = 0.95  # of the replicates must have a BD-rate for an interval to be given
+
+
+class Options(NamedTuple):
+    """How curves are compared."""
+
+    method: bd_rate.Method = "pchip"
+    replicates: int = 1000
+    min_span: float = bd_rate.MIN_SPAN_DB
+    allow_unequal_budgets: bool = False
+    in_domain: tuple[str, ...] = IN_DOMAIN
+    unseen: tuple[str, ...] = UNSEEN
+
+
+def domain(testset: str, options: Options) -> Literal["in-domain", "unseen"] | None:
+    """Which of the two a test set is, by the parts of its name ("ood/art" is art, "bsds500/test" bsds500)."""
+    parts = testset.split("/")
+    if any(part in options.unseen for part in parts):
+        return "unseen"
+    return "in-domain" if any(part in options.in_domain for part in parts) else None
+
+
+class Curve(NamedTuple):
+    """A family on a test set: every λ by every seed on the same images."""
+
+    family: Family
+    testset: str
+    lmbdas: tuple[float, ...]  # rising, (L,)
+    qualities: tuple[int | None, ...]  # the record's `quality` at each λ, (L,)
+    seeds: tuple[int, ...]  # (S,)
+    images: tuple[str, ...]  # (I,)
+    rate: Array  # bits per pixel, (S, L, I)
+    psnr_db: Array
+    ms_ssim_db: Array  # NaN where an image is too small for it
+    parameters: tuple[int | None, ...]  # of the codec at each λ
+
+    def of_seeds(self, seeds: Iterable[int]) -> Curve:
+        """The same with some seeds only."""
+        seeds = tuple(seeds)
+        chosen = [self.seeds.index(seed) for seed in seeds]
+        return self._replace(
+            seeds=seeds, rate=self.rate[chosen], psnr_db=self.psnr_db[chosen], ms_ssim_db=self.ms_ssim_db[chosen]
+        )
+
+    def values(self, metric: Metric) -> tuple[Array, Array]:
+        """Rate and quality of the images that have this metric at every point, (S, L, I')."""
+        quality: Array = getattr(self, metric)
+        usable = np.isfinite(quality).all(axis=(0, 1))
+        return self.rate[:, :, usable], quality[:, :, usable]
+
+    def points(self, metric: Metric) -> RdCurve:
+        """Averages over seeds and images, (L,)."""
+        rate, quality = self.values(metric)
+        if rate.shape[2] == 0:
+            return RdCurve(np.empty(0), np.empty(0))
+        return RdCurve(rate.mean(axis=(0, 2)), quality.mean(axis=(0, 2)))
+
+
+def curves(measurements: Iterable[Measurement]) -> tuple[list[Curve], list[Skipped]]:
+    """Curves by family and test set, and what fits into none of them."""
+    groups: dict[tuple[Family, str], list[Measurement]] = {}
+    for m in measurements:
+        groups.setdefault((m.family, m.testset), []).append(m)
+    found: list[Curve] = []
+    skipped: list[Skipped] = []
+    for members in groups.values():
+        curve, left_out = _curve(members)
+        found.append(curve)
+        skipped += left_out
+    order = sorted(found, key=lambda c: (c.testset, _sort_key(c.family)))
+    return order, skipped
+
+
+def _sort_key(family: Family) -> tuple[object, ...]:
+    return tuple("" if value is None else str(value) for value in family._replace(alpha=0)), family.alpha
+
+
+def _curve(members: list[Measurement]) -> tuple[Curve, list[Skipped]]:
+    """A full grid of λ and seeds on one list of images, and the measurements outside it."""
+    skipped: list[Skipped] = []
+    lists = [m.images for m in members]
+    images = max(dict.fromkeys(lists), key=lists.count)
+    for m in members:
+        if m.images != images:
+            why = f"was measured on other images than the rest of its curve ({len(m.images)}, not those {len(images)})"
+            skipped.append(Skipped(f"{m.label}, {m.testset}", why))
+    cells = {(m.seed, m.lmbda): m for m in members if m.images == images}
+    of_seed = {seed: {lm for s, lm in cells if s == seed} for seed in sorted({s for s, _ in cells})}
+    most = max(map(len, of_seed.values()))
+    seeds = tuple(seed for seed, lmbdas in of_seed.items() if len(lmbdas) == most)
+    lmbdas = tuple(sorted(set.intersection(*(of_seed[seed] for seed in seeds))))
+    for (seed, lmbda), m in cells.items():
+        if seed not in seeds:
+            missing = ", ".join(f"{v:g}" for v in sorted(set().union(*of_seed.values()) - of_seed[seed]))
+            skipped.append(Skipped(f"{m.label}, {m.testset}", f"seed {seed} has no run at λ {missing}"))
+        elif lmbda not in lmbdas:
+            lacking = ", ".join(str(s) for s in seeds if lmbda not in of_seed[s])
+            skipped.append(Skipped(f"{m.label}, {m.testset}", f"λ {lmbda:g} has no run of seed {lacking}"))
+    grid = [[cells[seed, lmbda] for lmbda in lmbdas] for seed in seeds]
+    shape = (len(seeds), len(lmbdas), len(images))
+
+    def stack(column: str) -> Array:
+        return np.array([[getattr(m, column) for m in row] for row in grid], dtype=np.float64).reshape(shape)
+
+    first = members[0]
+    return Curve(
+        family=first.family,
+        testset=first.testset,
+        lmbdas=lmbdas,
+        qualities=tuple(m.quality for m in grid[0]),
+        seeds=seeds,
+        images=images,
+        rate=stack("rate"),
+        psnr_db=stack("psnr_db"),
+        ms_ssim_db=stack("ms_ssim_db"),
+        parameters=tuple(m.run.get("parameters") for m in grid[0]),
+    ), skipped
+
+
+class Comparison(NamedTuple):
+    """A regularized family against its anchor on a test set, by one metric."""
+
+    family: Family
+    anchor: Family | None
+    testset: str
+    metric: Metric
+    method: bd_rate.Method
+    percent: float | None  # BD-rate; None where `problems` say why
+    low: float | None  # 95 % bootstrap interval
+    high: float | None
+    other: float | None  # BD-rate by the other method
+    overlap: float | None  # of the shorter curve's range of quality
+    points: int
+    anchor_points: int
+    images: int
+    seeds: tuple[int, ...]  # those compared
+    by_seed: dict[int, float | None]
+    problems: tuple[str, ...]  # why there is no number
+    notes: tuple[str, ...]  # what to know about the number
+    replicates: Array | None  # BD-rates of the bootstrap, (B,)
+    difference: tuple[Array, Array] | None  # quality in dB, and the difference in rate there in percent
+
+
+def anchors_of(family: Family, families: Iterable[Family]) -> list[Family]:
+    """The α = 0 families a family can be held against, the best first: without q_θ, and of the same budget."""
+    fixed = ("backbone", "distortion", "size")
+    fitting = [f for f in families if f.alpha == 0 and all(getattr(f, name) == getattr(family, name) for name in fixed)]
+    return sorted(
+        fitting,
+        key=lambda f: (
+            len(f.budget.differences(family.budget)),
+            f.variant != family.variant,
+            f.variant is not None,
+            f.source is not None,
+            f.source != family.source,
+        ),
+    )
+
+
+def compare(found: list[Curve], options: Options) -> list[Comparison]:
+    """Every family with α > 0 against its anchor, on every test set, by every metric that was measured."""
+    result: list[Comparison] = []
+    by_key = {(c.family, c.testset): c for c in found}
+    for metric in METRICS:
+        for curve in found:
+            if curve.family.alpha == 0 or not np.isfinite(getattr(curve, metric)).any():
+                continue
+            there = [f for f, testset in by_key if testset == curve.testset]
+            candidates = anchors_of(curve.family, there)
+            anchor = by_key[candidates[0], curve.testset] if candidates else None
+            result.append(_compare(anchor, curve, metric, options))
+    return result
+
+
+def _compare(anchor: Curve | None, test: Curve, metric: Metric, options: Options) -> Comparison:
+    notes: list[str] = []
+    problems: list[str] = []
+    blank = Comparison(
+        family=test.family,
+        anchor=anchor.family if anchor else None,
+        testset=test.testset,
+        metric=metric,
+        method=options.method,
+        percent=None,
+        low=None,
+        high=None,
+        other=None,
+        overlap=None,
+        points=len(test.lmbdas),
+        anchor_points=len(anchor.lmbdas) if anchor else 0,
+        images=len(test.images),
+        seeds=test.seeds,
+        by_seed={},
+        problems=(),
+        notes=(),
+        replicates=None,
+        difference=None,
+    )
+    if anchor is None:
+        return blank._replace(problems=("there is no run with α = 0 to hold it against",))
+    unequal = test.family.budget.differences(anchor.family.budget) + _sizes(anchor, test)
+    if unequal:
+        said = f"the budgets differ: {', '.join(unequal)}"
+        if options.allow_unequal_budgets:
+            notes.append(said)
+        else:
+            problems.append(f"{said} (--allow-unequal-budgets compares them nevertheless)")
+    if anchor.images != test.images:
+        problems.append(f"measured on different images ({len(test.images)}, the anchor {len(anchor.images)})")
+    elif anchor.values(metric)[0].shape[2] != test.values(metric)[0].shape[2]:
+        problems.append(f"{TITLES[metric]} was measured on different images")
+    common = tuple(seed for seed in test.seeds if seed in anchor.seeds)
+    paired = bool(common)
+    if paired:
+        dropped = sorted(set(test.seeds).symmetric_difference(anchor.seeds))
+        if dropped:
+            notes.append(f"seed {', '.join(map(str, dropped))} is on one side only and left out")
+        anchor, test = anchor.of_seeds(common), test.of_seeds(common)
+    else:
+        notes.append("no seed in common, so the seeds are not paired")
+    if len(test.seeds) == 1:
+        notes.append("one seed: the interval does not hold the spread between trainings")
+    a, t = anchor.points(metric), test.points(metric)
+    if not problems:
+        problems += bd_rate.problems(a, t, options.min_span)
+    blank = blank._replace(seeds=test.seeds, notes=tuple(notes))
+    if problems:
+        shared = bd_rate.overlap(a, t) if min(len(a.rate), len(t.rate)) > 1 else None
+        return blank._replace(problems=tuple(problems), overlap=shared)
+    percent, other = (bd_rate.bd_rate(a, t, m) for m in _both(options.method))
+    if abs(percent - other) > 1:
+        notes.append(f"the methods disagree: {' and '.join(f'{v:+.2f} %' for v in (percent, other))}")
+    replicates = bootstrap(anchor, test, metric, options, paired)
+    low, high, said = _interval(replicates)
+    by_seed: dict[int, float | None] = {}
+    for seed in common if len(common) > 1 else ():
+        pair = [c.of_seeds([seed]).points(metric) for c in (anchor, test)]
+        fine = not bd_rate.problems(pair[0], pair[1], options.min_span)
+        by_seed[seed] = bd_rate.bd_rate(pair[0], pair[1], options.method) if fine else None
+    return blank._replace(
+        percent=percent,
+        other=other,
+        low=low,
+        high=high,
+        overlap=bd_rate.overlap(a, t),
+        images=test.values(metric)[0].shape[2],
+        by_seed=by_seed,
+        notes=(*notes, *said),
+        replicates=replicates,
+        difference=bd_rate.difference(a, t, options.method),
+    )
+
+
+def _sizes(anchor: Curve, test: Curve) -> list[str]:
+    """Codecs of different size at one λ cannot be held against each other either."""
+    sizes = dict(zip(anchor.lmbdas, anchor.parameters, strict=True))
+    for lmbda, size in zip(test.lmbdas, test.parameters, strict=True):
+        known = sizes.get(lmbda)
+        if known is not None and size is not None and known != size:
+            return [f"parameters {size} and {known} at λ {lmbda:g}"]
+    return []
+
+
+def _both(method: bd_rate.Method) -> tuple[bd_rate.Method, ...]:
+    return (method, *(m for m in bd_rate.METHODS if m != method))
+
+
+def _weights(draws: int, count: int, key: int) -> Array:
+    """Shares of each of `count` things in `draws` samples with replacement, (draws, count); the same for a key."""
+    generator = np.random.default_rng([key, count])
+    chosen = generator.integers(count, size=(draws, count))
+    return np.stack([(chosen == k).sum(axis=1) for k in range(count)], axis=1) / count
+
+
+def bootstrap(anchor: Curve, test: Curve, metric: Metric, options: Options, paired: bool = True) -> Array:
+    """BD-rates in percent of `options.replicates` draws of seeds and images, (B,); NaN where a draw has none.
+
+    The draws depend on the numbers of seeds and images and on the test set's name alone, so a result can be repeated
+    and the draws of seeds are the same on every test set.
+    """
+    count = options.replicates
+    (rate_a, quality_a), (rate_t, quality_t) = anchor.values(metric), test.values(metric)
+    images = _weights(count, rate_a.shape[2], zlib.crc32(test.testset.encode()))
+    seeds_a = _weights(count, rate_a.shape[0], 0)
+    seeds_t = seeds_a if paired else _weights(count, rate_t.shape[0], 1)
+
+    def mean(values: Array, seeds: Array) -> Array:
+        return np.einsum("bs,bi,sli->bl", seeds, images, values, optimize=True)
+
+    return bd_rate.batched(
+        RdCurve(mean(rate_a, seeds_a), mean(quality_a, seeds_a)),
+        RdCurve(mean(rate_t, seeds_t), mean(quality_t, seeds_t)),
+        options.method,
+    )
+
+
+def _interval(replicates: Array) -> tuple[float | None, float | None, tuple[str, ...]]:
+    valid = replicates[np.isfinite(replicates)]
+    if len(replicates) == 0 or len(valid) < _VALID_SHARE * len(replicates):
+        return None, None, (f"no interval: {len(replicates) - len(valid)} of {len(replicates)} draws have no BD-rate",)
+    low, high = np.quantile(valid, [0.025, 0.975])
+    return float(low), float(high), ()
+
+
+class DomainMean(NamedTuple):
+    """A family's BD-rate averaged over the test sets of a domain."""
+
+    family: Family
+    metric: Metric
+    domain: Literal["in-domain", "unseen"]
+    percent: float | None
+    low: float | None
+    high: float | None
+    testsets: tuple[str, ...]  # those averaged
+    missing: tuple[str, ...]  # those without a number
+
+
+def domain_means(comparisons: list[Comparison], options: Options) -> list[DomainMean]:
+    """Averages over in-domain and over unseen test sets, with the interval of the average."""
+    groups: dict[tuple[Family, Metric, Literal["in-domain", "unseen"]], list[Comparison]] = {}
+    for c in comparisons:
+        kind = domain(c.testset, options)
+        if kind is not None:
+            groups.setdefault((c.family, c.metric, kind), []).append(c)
+    means: list[DomainMean] = []
+    for (family, metric, kind), members in groups.items():
+        having = [c for c in members if c.percent is not None]
+        replicates = [c.replicates for c in having if c.replicates is not None]
+        percent = float(np.mean([c.percent for c in having if c.percent is not None])) if having else math.nan
+        low, high, _ = _interval(np.mean(replicates, axis=0)) if replicates else (None, None, ())
+        means.append(
+            DomainMean(
+                family=family,
+                metric=metric,
+                domain=kind,
+                percent=percent if having else None,
+                low=low,
+                high=high,
+                testsets=tuple(c.testset for c in having),
+                missing=tuple(c.testset for c in members if c.percent is None),
+            )
+        )
+    return means

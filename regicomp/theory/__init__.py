@@ -1,0 +1,1 @@
+"""Entropies, exhaustive searches of codes and learned games that check docs/theory.md."""

@@ -1,0 +1,1 @@
+"""Building networks, the alternating update, and what keeps a long run alive."""

@@ -1,0 +1,250 @@
+"""Checkpoints of a run: written whole, the last two kept, read without running any code of theirs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from regicomp.launch import signals
+from regicomp.training import nonfinite_guard
+from regicomp.training.seal import seal, verify
+from regicomp.utils.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+_KEPT = 2
+
+
+class _Disk:
+    """A file that remembers why writing failed: torch.save reports a full disk as an internal error of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write `data`."""
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        """Nothing: the caller flushes the file itself."""
+
+
+def write(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write `checkpoint` to `path`, with a checksum, whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+
+    def save(file: BinaryIO) -> None:
+        disk = _Disk(file)
+        try:
+            torch.save(checkpoint, disk)  # pyright: ignore[reportArgumentType]
+        except RuntimeError as error:
+            raise disk.failure or error from error
+        seal(file)
+
+    write_atomically(path, save)
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Sealed checkpoints, written whole; loading allows tensors and plain values only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write `checkpoint` to `path` whole or not at all."""
+        write(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
+        """Read a checkpoint to the CPU."""
+        return read(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint if it is there."""
+        Path(path).unlink(missing_ok=True)
+
+
+class Checkpoints(Callback):
+    """Writes `step-<n>.ckpt` every `every` codec updates, at the end, and on a signal; keeps the last two.
+
+    While updates are being skipped the periodic checkpoint waits, so that a good one stays among the two.
+    Lightning's own ModelCheckpoint expects, under manual optimization, to store the state before the update.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.folder = folder
+        self.every = every
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning has put its signal handlers before ours by now."""
+        signals.take_over()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when the step is due or the process was asked to leave."""
+        step = trainer.global_step
+        leaving = _asked_to_leave(trainer, step)
+        due = step % self.every == 0 and not trainer.should_stop and pl_module.guard.read().row == 0  # pyright: ignore
+        if not (due or leaving or step == trainer.max_steps):
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.folder / f"step-{step:09d}.ckpt", weights_only=False)
+        if trainer.is_global_zero:
+            for old in _by_age(self.folder)[:-_KEPT]:
+                old.unlink(missing_ok=True)
+        if leaving:
+            signals.follow()
+            trainer.should_stop = True
+
+
+class Stopwatch(Callback):
+    """Seconds of training of a run, over all the processes that went on with it: its checkpoints carry them.
+
+    Args:
+        ckpt: the checkpoint that the run goes on from, if any.
+    """
+
+    def __init__(self, ckpt: Path | None) -> None:
+        self._before = 0.0
+        self._started: float | None = None
+        if ckpt is not None:
+            self._before = float(read(ckpt).get("callbacks", {}).get(self.state_key, {}).get("seconds", 0.0))
+
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self._before + (0.0 if self._started is None else time.perf_counter() - self._started)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start."""
+        self._started = time.perf_counter()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Stop."""
+        self._before, self._started = self.seconds(), None
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        return {"seconds": self.seconds()}
+
+
+_RANKS_AGREE_EVERY = 8  # codec updates; agreeing waits for the device
+
+
+def _asked_to_leave(trainer: Trainer, step: int) -> bool:
+    """Whether a signal has come to this process, or to any rank: all must leave after the same update."""
+    if trainer.world_size == 1:
+        return signals.asked()
+    if step % _RANKS_AGREE_EVERY:
+        return False
+    return trainer.strategy.reduce_boolean_decision(signals.asked(), all=False)
+
+
+def _by_age(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.ckpt"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Load a checkpoint to the CPU.
+
+    Raises:
+        ValueError: it is missing, damaged, or holds anything but tensors and plain values.
+    """
+    if not path.is_file():
+        raise ValueError(f"`ckpt` (={path}) must be `last` or the path of a checkpoint; there is no such file")
+    try:
+        verify(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever its unpickler meets in a damaged file
+        raise ValueError(f"`ckpt` (={path}) cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def find(setting: str | None, folder: Path, identity: dict[str, Any]) -> Path | None:
+    """The checkpoint a run goes on from, or None for a new run.
+
+    Args:
+        setting: `ckpt` of the configuration.
+        folder: the run's checkpoints.
+        identity: what the run's own checkpoints carry.
+
+    Raises:
+        ValueError: a new run in a folder that holds one, a checkpoint that is missing or another's, or no readable one
+            among several.
+    """
+    there = _by_age(folder)
+    if setting is None:
+        if there:
+            raise ValueError(
+                f"`hydra.run.dir` (={folder.parent}) already holds a run; ckpt=last goes on with it, another "
+                "hydra.run.dir starts a new one"
+            )
+        return None
+    if setting != "last":
+        _check(Path(setting), identity)
+        return Path(setting)
+    for path in reversed(there):
+        try:
+            _check(path, identity)
+        except ValueError as error:
+            if "cannot be read" not in str(error):
+                raise
+            log.warning("%s; trying the one before", error)
+            continue
+        return path
+    if there:
+        raise ValueError(
+            f"`ckpt` (=last): none of the {len(there)} checkpoints in {folder} can be read; remove them to begin anew"
+        )
+    return None
+
+
+def roll_back(folder: Path) -> Path | None:
+    """Make the newest good checkpoint the newest of all, with α and the learning rates lowered.
+
+    Good: intact, all numbers finite, and no update skipped just before it. Later ones are removed.
+
+    Returns:
+        The checkpoint to go on from; None if there is no good one, and then none is left.
+    """
+    found: Path | None = None
+    for path in reversed(_by_age(folder)):
+        try:
+            checkpoint = read(path)
+        except ValueError as error:
+            log.warning("%s", error)
+            path.unlink()
+            continue
+        if nonfinite_guard.is_good(checkpoint["state_dict"]):
+            nonfinite_guard.lower_once_more(checkpoint["state_dict"])
+            write(checkpoint, path)
+            found = path
+            break
+        path.unlink()
+    return found
+
+
+def _check(path: Path, identity: dict[str, Any]) -> None:
+    checkpoint = read(path)
+    stored = checkpoint.get("regicomp")
+    if not isinstance(stored, dict):
+        raise ValueError(f"`ckpt` (={path}) must be a checkpoint of regicomp.train")
+    for key, expected in identity.items():
+        if stored.get(key) != expected:
+            raise ValueError(
+                f"`ckpt` (={path}) is of another run: its {key} is {stored.get(key)}, this run's is {expected}"
+            )
+    if not nonfinite_guard.is_finite(checkpoint.get("state_dict", {})):
+        raise ValueError(
+            f"`ckpt` (={path}) cannot be read as a state to go on from: it holds numbers that are not finite"
+        )

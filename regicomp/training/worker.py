@@ -1,0 +1,33 @@
+"""Entry point of the processes that `ranks.others` starts: the configuration comes through standard input."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from regicomp import train
+from regicomp.utils import files
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 4096):  # ends when the parent is gone
+        pass
+    os._exit(1)
+
+
+def main() -> None:
+    """Entry point."""
+    with files.told_in_one_line():
+        told: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        train.take_part(DictConfig(told["config"]), Path(told["run_dir"]))
+
+
+if __name__ == "__main__":
+    main()

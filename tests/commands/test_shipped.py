@@ -1,0 +1,53 @@
+"""The codec that comes with regicomp: at hand, small enough, and what its record says."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+import regicomp
+from regicomp import codec
+from regicomp.data import testsets
+from regicomp.evaluation import record, round_trip
+from regicomp.image_codec import model_file, picture
+
+HERE = regicomp.SHIPPED.parent
+
+
+@pytest.fixture(scope="module")
+def photo() -> testsets.TestImage:
+    return testsets.find(["photos"], ".", [])[0].images[0]
+
+
+def test_there_and_back_without_a_model(photo: testsets.TestImage, tmp_path: Path) -> None:
+    Image.fromarray(photo.load()).save(tmp_path / "photo.png")
+    codec.main(["encode", str(tmp_path / "photo.png"), str(tmp_path / "photo.rgc")])
+    codec.main(["decode", str(tmp_path / "photo.rgc"), str(tmp_path / "back.png")])
+    decoded = picture.read(tmp_path / "back.png").pixels
+    assert np.array_equal(decoded, regicomp.load().decompress((tmp_path / "photo.rgc").read_bytes()))
+
+
+def test_it_spends_less_than_jpeg(photo: testsets.TestImage) -> None:
+    pixels = photo.load()
+    row = round_trip.measure(round_trip.Codec(model_file.load_codec(regicomp.SHIPPED)), photo)
+    sizes: list[int] = []
+    for quality in range(1, 96):
+        made = io.BytesIO()
+        Image.fromarray(pixels).save(made, "JPEG", quality=quality, optimize=True)
+        error = np.mean((np.asarray(Image.open(made), float) - pixels) ** 2)
+        if 10 * np.log10(255**2 / error) >= row.psnr_db:
+            sizes.append(made.getbuffer().nbytes)
+    assert row.bytes < min(sizes)
+
+
+def test_its_record_is_its_own() -> None:
+    loaded = model_file.load_codec(regicomp.SHIPPED)
+    known, training = record.read(HERE / "results.json"), OmegaConf.load(HERE / "training.yaml")
+    assert known["run"]["parameters"] == sum(p.numel() for p in loaded.network.parameters())
+    assert (known["run"]["alpha"], known["run"]["steps"]) == (training.reg.alpha, training.trainer.max_steps)
+    assert regicomp.SHIPPED.stat().st_size <= 10_000_000

@@ -1,0 +1,218 @@
+"""The command, end to end, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+from safetensors import safe_open
+
+from regicomp import train
+from regicomp.config import settings
+from regicomp.image_codec import model_file
+from regicomp.training import checkpointing
+from regicomp.utils import files
+
+PROJECT = Path(__file__).resolve().parents[2]
+Composed = Callable[..., DictConfig]
+
+
+def command(folder: Path, run: Path, *overrides: str) -> list[str]:
+    """A tiny run on the images of a folder."""
+    return [
+        *(sys.executable, "-m", "regicomp.train", "size=tiny", "data=folder", f"data.train_dir={folder}"),
+        *(f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=2", "precision=float32", "logger=csv"),
+        *("trainer.max_steps=40", "trainer.checkpoint_every=10", "trainer.log_every=1", "reg.warmup_steps=5"),
+        *(f"hydra.run.dir={run}", *overrides),
+    ]
+
+
+def _run(folder: Path, run: Path, *overrides: str) -> str:
+    done = subprocess.run(command(folder, run, *overrides), capture_output=True, text=True, timeout=250, cwd=run.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished run, and what it printed; with W&B, which must neither ask nor block."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    return run, _run(folder, run, "logger.wandb=true")
+
+
+def _record(run: Path) -> dict[str, Any]:
+    record = json.loads((run / "results.json").read_text())
+    for entry in record["testsets"].values():
+        for image in entry["images"]:
+            del image["encode_seconds"], image["decode_seconds"]
+    del record["timing"]
+    return record
+
+
+def test_a_run_directory_holds_everything(finished: tuple[Path, str], folder: Path) -> None:
+    run, printed = finished
+    for name in (".hydra/config.yaml", "metrics.csv", "codec.safetensors", "source.safetensors", "summary.png"):
+        assert (run / name).stat().st_size > 0
+    assert list(run.glob("wandb/offline-run-*/*.wandb"))
+    assert [p.name for p in sorted((run / "checkpoints").iterdir())] == ["step-000000030.ckpt", "step-000000040.ckpt"]
+    assert (run / "summary.png").read_bytes().startswith(b"\x89PNG")
+    record = _record(run)
+    assert record["schema"] == 1
+    assert record["run"]["backbone"] == record["run"]["source"] == "hyperprior"
+    assert (record["run"]["alpha"], record["run"]["lmbda"], record["run"]["steps"]) == (0.03, 0.0067, 40)
+    entry = record["testsets"][folder.resolve().name]
+    assert len(entry["images"]) == 6
+    assert entry["bpp"] == pytest.approx(sum(i["bpp"] for i in entry["images"]) / 6)
+    for word in ("JPEG dB", "PSNR dB", "H_θ bpp"):
+        assert word in printed
+    rows = (run / "metrics.csv").read_text().splitlines()
+    assert [int(row.split(",")[0]) for row in rows[1:]] == list(range(1, 41))
+
+
+def test_no_inference_overhead(finished: tuple[Path, str]) -> None:
+    """q_θ is absent from the exported codec."""
+    run, _ = finished
+    with safe_open(run / "codec.safetensors", "pt") as file:  # pyright: ignore
+        names = set(file.keys())
+    loaded = model_file.load_codec(run / "codec.safetensors")
+    assert names == set(model_file.build(loaded.spec, "backbone").state_dict())
+    assert not any("source" in name for name in names)
+
+
+def test_killed_and_resumed_equals_unbroken_bit_for_bit(
+    finished: tuple[Path, str], folder: Path, tmp_path: Path
+) -> None:
+    straight, _ = finished
+    run = tmp_path / "run"
+    process = subprocess.Popen(command(folder, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline and process.poll() is None:
+            rows = (run / "metrics.csv").read_text().count("\n") if (run / "metrics.csv").exists() else 0
+            if rows > 15:  # between the checkpoints of updates 10 and 20
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.wait(30)
+    assert process.returncode == -signal.SIGKILL
+    assert not (run / "results.json").exists()
+    written = list((run / "checkpoints").glob("step-*.ckpt"))
+    assert written
+    for path in written:  # as if it had trained for longer
+        checkpoint = checkpointing.read(path)
+        checkpoint["callbacks"]["Stopwatch"]["seconds"] += 1000
+        checkpointing.write(checkpoint, path)
+    assert "going on from" in _run(folder, run, "ckpt=last")
+    for name in ("codec.safetensors", "source.safetensors", "metrics.csv"):
+        assert (run / name).read_bytes() == (straight / name).read_bytes(), name
+    assert _record(run) == _record(straight)
+    assert 1000 < json.loads((run / "results.json").read_text())["timing"]["training_seconds"] < 1300
+
+
+def test_a_finished_run_is_reported_not_repeated(finished: tuple[Path, str], folder: Path) -> None:
+    run, _ = finished
+    before = (run / "results.json").stat().st_mtime_ns
+    assert "holds the finished run" in _run(folder, run, "ckpt=last")
+    assert (run / "results.json").stat().st_mtime_ns == before
+
+
+def test_evaluate_repeats_the_record(finished: tuple[Path, str], folder: Path, tmp_path: Path) -> None:
+    run, _ = finished
+    arguments = [
+        *(sys.executable, "-m", "regicomp.evaluate", f"checkpoint={run}/codec.safetensors"),
+        *(f"source_checkpoint={run}/source.safetensors", "data=folder", f"data.test_dirs=[{folder}]"),
+        f"hydra.run.dir={tmp_path}/measured",
+    ]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=200, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert _record(tmp_path / "measured") == _record(run)
+
+
+def test_a_codec_goes_on_from_another_s_weights(finished: tuple[Path, str], composed: Composed) -> None:
+    run, _ = finished
+    module = train.build_networks(composed(f"init_from={run}/codec.safetensors"))[0]
+    trained = model_file.load_codec(run / "codec.safetensors").network
+    assert all((a == b).all() for a, b in zip(module.codec.g_a.parameters(), trained.g_a.parameters(), strict=True))
+
+
+def test_q_goes_on_from_another_s_weights(finished: tuple[Path, str], composed: Composed) -> None:
+    run, _ = finished
+    module = train.build_networks(composed(f"init_source_from={run}/source.safetensors"))[0]
+    trained = model_file.load_source(run / "source.safetensors").network
+    assert module.regularizer is not None
+    ours = module.regularizer.source.state_dict()
+    assert ours
+    assert all((ours[name] == value).all() for name, value in trained.state_dict().items())
+    with pytest.raises(ValueError, match="`init_source_from`"):
+        train.build_networks(composed(f"init_source_from={run}/codec.safetensors"))
+    anchor = train.build_networks(composed(f"init_source_from={run}/source.safetensors", "reg.alpha=0"))[0]
+    assert anchor.regularizer is None
+
+
+def test_a_full_disk_leaves_no_half_record(
+    finished: tuple[Path, str], folder: Path, composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up after training, when the record is written: nothing of it is there, and a rerun finishes."""
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    (run / "results.json").unlink()
+    checkpoint = checkpointing.read(run / "checkpoints" / "step-000000040.ckpt")
+    overrides = command(folder, run)[3:-1]
+    cfg = composed(*overrides, "ckpt=last", tiny=False)
+    assert checkpoint["regicomp"]["configuration"] == settings.config_hash(cfg)
+
+    def full(path: Path, value: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_json", full)
+        with pytest.raises(OSError, match="No space left"):
+            train.train(cfg, run)
+    assert not (run / "results.json").exists()
+    train.train(cfg, run)
+    assert _record(run) == _record(finished[0])
+
+
+def test_another_backbone_with_no_code(folder: Path, tmp_path: Path) -> None:
+    target = "backbone._target_=compressai.models.MeanScaleHyperprior"
+    _run(folder, tmp_path / "run", target, "trainer.max_steps=3", "reg.warmup_steps=0")
+    assert _record(tmp_path / "run")["run"]["backbone"] == "MeanScaleHyperprior"
+
+
+def test_an_installed_wheel_carries_its_configuration_and_a_codec(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=PROJECT, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    assert (tmp_path / "site" / "regicomp" / "pretrained" / "codec.safetensors").is_file()
+    shown = subprocess.run(
+        [sys.executable, "-m", "regicomp.train", "--cfg", "job", "reg.alpha=0.25"],
+        **{"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(tmp_path / "site")}},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "alpha: 0.25" in shown.stdout
+    where = "import regicomp.config.settings as c; print(c.conf_dir())"
+    found = subprocess.run(
+        [sys.executable, "-c", where],
+        **{"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(tmp_path / "site")}},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert found.stdout.strip() == str(tmp_path / "site" / "regicomp" / "conf")

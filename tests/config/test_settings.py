@@ -1,0 +1,271 @@
+"""Wrong settings are refused before anything is built, by name, value and what was expected."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from regicomp.config import schema, settings
+
+Composed = Callable[..., DictConfig]
+
+# override, the setting that the message must name, and a part of what it must say was expected
+WRONG = [
+    ("reg.alpha=-0.1", "reg.alpha", "at least 0"),
+    ("reg.alpha=lots", "reg.alpha", "finite number"),
+    ("reg.alpha=.nan", "reg.alpha", "finite number"),
+    ("reg.alpha=.inf", "reg.alpha", "finite number"),
+    ("reg.alpha=null", "reg.alpha", "finite number"),
+    ("reg.order=both", "reg.order", "codec_first, source_first"),
+    ("reg.form=three_pass", "reg.form", "one_pass, two_pass"),
+    ("reg.source_steps=0", "reg.source_steps", "at least 1"),
+    ("reg.source_steps=2", "reg.source_steps", "must be 1 with reg.order=codec_first"),
+    ("reg.warmup_steps=-1", "reg.warmup_steps", "at least 0"),
+    ("reg.warmup_steps=1.5", "reg.warmup_steps", "whole number"),
+    ("reg.warmup_steps=100000", "reg.warmup_steps", "less than `trainer.max_steps`"),
+    ("reg.ramp_steps=-1", "reg.ramp_steps", "at least 0"),
+    ("reg.release_steps=-1", "reg.release_steps", "at least 0"),
+    ("reg.release_steps=100000", "reg.release_steps", "less than `trainer.max_steps`"),
+    ("reg.feed=sharp", "reg.feed", "noisy, rounded"),
+    ("reg.project=some", "reg.project", "true"),
+    ("reg.per_image=2", "reg.per_image", "true"),
+    ("reg.max_pressure=0", "reg.max_pressure", "greater than 0"),
+    ("reg.probe=maybe", "reg.probe", "true, false"),
+    ("quality=0", "quality", "from 1 to 8"),
+    ("quality=9", "quality", "from 1 to 8"),
+    ("quality=high", "quality", "from 1 to 8"),
+    ("size=huge", "size", "paper, tiny"),
+    ("seed=-1", "seed", "from 0"),
+    ("seed=1.5", "seed", "whole number"),
+    ("trainer.max_steps=0", "trainer.max_steps", "at least 1"),
+    ("trainer.max_steps=-5", "trainer.max_steps", "at least 1"),
+    ("trainer.log_every=0", "trainer.log_every", "at least 1"),
+    ("trainer.checkpoint_every=0", "trainer.checkpoint_every", "at least 1"),
+    ("backbone.N=0", "backbone.N", "at least 1"),
+    ("backbone.M=many", "backbone.M", "whole number"),
+    ("objective.lmbda=0", "objective.lmbda", "greater than 0"),
+    ("objective.lmbda=-1", "objective.lmbda", "greater than 0"),
+    ("objective.distortion=psnr", "objective.distortion", "mse, ms_ssim"),
+    ("objective=ms_ssim", "data.crop", "larger than 160"),
+    ("source.patch=7", "source.patch", "must divide `data.crop`"),
+    ("source.patch=0", "source.patch", "at least 1"),
+    ("source.width=0", "source.width", "at least 1"),
+    ("source.density=cauchy", "source.density", "gaussian, logistic"),
+    ("source.initial_scale=0", "source.initial_scale", "greater than 0"),
+    ("data.crop=100", "data.crop", "multiple of 64"),
+    ("data.crop=0", "data.crop", "at least 1"),
+    ("data.batch_size=0", "data.batch_size", "at least 1"),
+    ("data.workers=-1", "data.workers", "at least 0"),
+    ("data.cache=sometimes", "data.cache", "auto, true, false"),
+    ("data.on_error=ignore", "data.on_error", "skip, raise"),
+    ("data.images=0", "data.images", "at least 1"),
+    ("data=folder", "data.train_dir", "a folder"),
+    ("testsets=kodak", "testsets", "a list"),
+    ("testsets=[]", "testsets", "at least one test set"),
+    ("optimizer.lr=0 optimizer.source_lr=1e-4", "optimizer.lr", "greater than 0"),
+    ("optimizer.source_lr=1e-9", "optimizer.source_lr", "at least `optimizer.lr`"),
+    ("optimizer.schedule=step", "optimizer.schedule", "constant, cosine"),
+    ("optimizer.decay=0", "optimizer.decay", "greater than 0"),
+    ("optimizer.decay=1.5", "optimizer.decay", "at most 1"),
+    ("optimizer.clip=0", "optimizer.clip", "greater than 0"),
+    ("precision=fp8", "precision", "auto, bf16, float32"),
+    ("channels_last=perhaps", "channels_last", "auto, true, false"),
+    ("logger.wandb=online", "logger.wandb", "true, false"),
+    ("ckpt=''", "ckpt", "a text"),
+    ("guard.patience=0", "guard.patience", "at least 1"),
+    ("guard.action=panic", "guard.action", "rollback, stop"),
+    ("guard.lower=0", "guard.lower", "greater than 0"),
+    ("guard.lower=2", "guard.lower", "at most 1"),
+    ("guard.rollbacks=-1", "guard.rollbacks", "at least 0"),
+    ("guard.alarm_rows=0", "guard.alarm_rows", "at least 1"),
+    ("deterministic=mostly", "deterministic", "true, false"),
+    ("backbone._target_=vgg", "backbone._target_", "must name a class"),
+    ("backbone._target_=compressai.models.Nope", "backbone._target_", "must name a class"),
+    ("source._target_=regicomp.source.nope.Nope", "source._target_", "must name a class"),
+    ("+source.sluces=6", "source.sluces", "must be an argument of"),
+    ("+source.slices=6", "source.slices", "must be an argument of"),
+    ("backbone.N=100000", "backbone.N", "at most 8192"),
+    ("source.width=1000000", "source.width", "at most 8192"),
+    # several settings that are right alone
+    ("backbone=mlicpp backbone.M=50", "backbone.slices", "must divide `backbone.M` (=50)"),
+    ("backbone=mlicpp backbone.slices=5", "backbone.slices", "must divide `backbone.M` (=48)"),
+    ("backbone=mlicpp backbone.slices=0", "backbone.slices", "at least 1"),
+    ("backbone=mlicpp backbone.heads=5", "backbone.heads", "must divide the channels of a slice"),
+    ("backbone=mlicpp backbone.heads=null", "backbone.heads", "whole number"),
+    ("backbone=elic backbone.M=50", "backbone.groups", "must sum to `backbone.M` (=50); they sum to 40"),
+    ("backbone=elic backbone.groups=[1,2,3]", "backbone.groups", "they sum to 6"),
+    ("backbone=elic backbone.groups=[0,40]", "backbone.groups", "at least 1"),
+    ("backbone=elic backbone.groups=40", "backbone.groups", "a list of whole numbers"),
+    ("backbone=elic backbone.groups=[]", "backbone.groups", "a list of whole numbers"),
+    ("source=mlicpp source.slices=7", "source.slices", "must divide the samples of a patch"),
+    ("source=mlicpp source.heads=5", "source.heads", "must divide the samples of a slice"),
+    ("source=mlicpp source.slices=-1", "source.slices", "at least 1"),
+    ("source=elic source.patch=48", "source.patch", "must divide `data.crop`"),
+    ("backbone=hyperprior source=autoregressive source.patch=3", "source.patch", "must divide `data.crop`"),
+    ("backbone=attention backbone.N=none", "backbone.N", "whole number"),
+    (
+        "backbone=attention channels_last=true precision=float32 strategy=cpu",
+        "channels_last",
+        "false or auto for this backbone",
+    ),
+    ("backbone=mlicpp channels_last=true strategy=cpu", "channels_last", "false or auto for this backbone"),
+    ("objective=ms_ssim data.crop=128", "data.crop", "larger than 160"),
+    ("reg.order=source_first reg.source_steps=0", "reg.source_steps", "at least 1"),
+    ("reg.alpha=0 reg.probe=true optimizer.source_lr=1e-9", "optimizer.source_lr", "at least `optimizer.lr`"),
+    ("data=folder data.train_dir=[]", "data.train_dir", "a folder"),
+    ("data=folder data.train_dir=x testsets=[] data.test_dirs=[]", "testsets", "at least one test set"),
+]
+
+
+def test_the_table_is_long_enough() -> None:
+    assert len(WRONG) >= 60
+
+
+@pytest.mark.parametrize(("override", "setting", "expected"), WRONG, ids=[w[0] for w in WRONG])
+def test_wrong_settings_are_refused(composed: Composed, override: str, setting: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"`{setting}`")) as caught:
+        schema.check_train(composed(*override.split()))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+REG_OPTIONS = sorted(path.stem for path in (settings.conf_dir() / "reg").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("reg.alpha=0",),
+        ("objective=ms_ssim", "data.crop=192"),
+        ("reg.order=source_first", "reg.source_steps=3"),
+        ("reg.alpha=0", "reg.warmup_steps=1000000"),
+        ("data=folder", "data.train_dir=[a,b]", "data.test_dirs=[c]"),
+        ("data=bsds500",),
+        ("experiment=demo",),
+        ("experiment=first_light",),
+        *((f"reg={option}",) for option in REG_OPTIONS),
+        ("experiment=search_start",),
+        ("strategy=cpu",),
+        ("strategy=gpu",),
+        ("backbone._target_=compressai.models.MeanScaleHyperprior",),
+    ],
+)
+def test_right_settings_are_accepted(composed: Composed, overrides: tuple[str, ...]) -> None:
+    schema.check_train(composed(*overrides, tiny=False))
+
+
+def test_quality_picks_lambda_and_widths(composed: Composed) -> None:
+    low, high = composed("quality=1", tiny=False), composed("quality=6", tiny=False)
+    assert (settings.lmbda(low), low.backbone.N, low.backbone.M) == (0.0018, 128, 192)
+    assert (settings.lmbda(high), high.backbone.N, high.backbone.M) == (0.0483, 192, 320)
+    own = composed("quality=6", "objective.lmbda=0.5", "backbone.N=7", tiny=False)
+    assert (settings.lmbda(own), own.backbone.N, own.backbone.M) == (0.5, 7, 320)
+
+
+def test_the_hash_is_of_what_the_result_depends_on(composed: Composed) -> None:
+    same = ["logger=csv", "ckpt=last", "trainer.log_every=7", "trainer.checkpoint_every=9", "data.workers=2"]
+    same += ["evaluation.workers=2"]
+    other = ["seed=1", "reg.alpha=0.2", "trainer.max_steps=5000", "data.crop=128", "objective.lmbda=1"]
+    other += ["evaluation.images=3"]
+    expected = settings.config_hash(composed())
+    assert all(settings.config_hash(composed(o)) == expected for o in same)
+    assert len({settings.config_hash(composed(o)) for o in other} | {expected}) == 7
+
+
+def test_records_say_what_is_unusual_about_a_regularized_run(composed: Composed) -> None:
+    variants = {option: settings.variant(composed(f"reg={option}", tiny=False)) for option in REG_OPTIONS}
+    assert {option for option, variant in variants.items() if variant is None} == {"default", "off", "paper"}
+    assert len(set(variants.values())) == len(REG_OPTIONS) - 2  # these three differ in α alone
+    assert variants["released"] == "release_steps=200"
+    assert settings.variant(composed("reg=critic", "reg.alpha=0")) is None  # an anchor is as any other
+
+
+@pytest.mark.parametrize("source", ["hyperprior", "attention", "elic", "mlicpp"])
+def test_an_unusual_source_model_is_told_apart(composed: Composed, source: str) -> None:
+    for tiny in (False, True):
+        assert settings.variant(composed(f"source={source}", tiny=tiny)) is None
+    unusual = [f"source={source}", "source.density=logistic", "source.width=20"]
+    assert settings.variant(composed(*unusual)) == "source.width=20, source.density=logistic"
+    assert settings.variant(composed(*unusual, "reg.alpha=0")) is None
+
+
+def test_a_run_can_be_given_a_name(composed: Composed) -> None:
+    assert settings.variant(composed("variant=mine", "reg=critic")) == "mine"
+    assert settings.variant(composed("variant=mine", "reg.alpha=0")) == "mine"
+    assert settings.config_hash(composed("variant=mine")) == settings.config_hash(composed())
+
+
+def test_small_crops_at_the_end_are_doubted(composed: Composed) -> None:
+    (line,) = schema.doubts(composed("data.crop=64"))
+    assert "`data.crop` (=64)" in line
+    assert not schema.doubts(composed("data.crop=128"))
+    assert not schema.doubts(composed("data.crop=64", "trainer.max_steps=10", "phases=[{start: 5, crop: 128}]"))
+
+
+def test_labels() -> None:
+    assert settings.label("backbone", "regicomp.backbone.hyperprior.Hyperprior") == "hyperprior"
+    assert settings.label("source", "regicomp.source.hyperprior.HyperpriorSource") == "hyperprior"
+    assert settings.label("backbone", "my.models.Codec") == "Codec"
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    return [(n, line) for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if line.strip()]
+
+
+def test_every_file_and_key_of_the_configuration_is_documented() -> None:
+    """A file begins with a comment; every key of a group's own file has one beside it (experiments only override)."""
+    files = sorted(settings.conf_dir().rglob("*.yaml"))
+    assert len(files) > 10
+    for path in files:
+        lines = _lines(path)
+        assert lines[0][1].startswith("#"), path
+        if path.parent.name == "experiment":
+            continue
+        inherits = "defaults" in (OmegaConf.load(path) or {}) and path.parent != settings.conf_dir()
+        for number, line in lines:
+            key = re.match(r"\s*(\w+): *[^ #]", line)
+            hydra_s_own = key and key[1] in ("dir", "subdir", "_target_", "distortion", "devices")
+            if key and not hydra_s_own and not inherits:
+                assert "# " in line, f"{path.name}:{number}: {line.strip()} has no comment"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["reg.alpha=-1"], 2, "error: `reg.alpha` (=-1) must be a finite number of at least 0"),
+        (["backbone=vgg"], 1, "hyperprior"),
+        (["source=vgg"], 1, "autoregressive"),
+        (["reg.alhpa=0.1"], 1, "alhpa"),
+        (["data=folder", "data.train_dir=/nowhere", "testsets=[photos]"], 2, "/nowhere does not exist"),
+        (["data=bsds500", "data.root=/nowhere"], 2, "(=['/nowhere/bsds500/train', '/nowhere/bsds500/test'])"),
+        (["testsets=[kodka]"], 2, "`testsets` (=kodka)"),
+        (["ckpt=nothing.ckpt"], 2, "`ckpt` (=nothing.ckpt)"),
+        (["init_from=nothing.safetensors"], 2, "`init_from` (=nothing.safetensors)"),
+        (["init_source_from=nothing.safetensors"], 2, "`init_source_from` (=nothing.safetensors)"),
+        (["backbone=mlicpp", "backbone.M=50"], 2, "`backbone.slices` (=4) must divide `backbone.M` (=50)"),
+    ],
+)
+def test_the_command_says_so_in_a_line_and_at_once(
+    tmp_path: Path, arguments: list[str], status: int, said: str
+) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "regicomp.train", "size=tiny", f"hydra.run.dir={tmp_path}/run"]
+    started = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    told = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert done.returncode == status
+    assert said in "\n".join(told) + done.stdout
+    assert "Traceback" not in told
+    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not list(tmp_path.rglob("results.json"))
+    # Less than 5 seconds of processor time, whatever else the machine does; torch alone would take most of that.
+    assert ended.ru_utime + ended.ru_stime - started.ru_utime - started.ru_stime < 5
+    assert not any(re.search(r"\| torch$", line) for line in done.stderr.splitlines())

@@ -1,0 +1,117 @@
+"""Sweeps: folders by settings, failures kept apart, nothing repeated."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from regicomp.launch import run_lock, sweep
+from regicomp.utils import files
+
+
+@given(st.text(min_size=1, max_size=400), st.text(min_size=1, max_size=400))
+def test_folder_names_are_safe_and_tell_settings_apart(first: str, second: str) -> None:
+    names = [files.folder_name(text) for text in (first, second)]
+    for name in names:
+        assert 0 < len(name.encode()) < 200
+        assert not set(name) & set("/\\ '\"[]{}")
+        assert name not in {".", ".."}
+    assert (names[0] == names[1]) == (first == second)
+
+
+def test_a_name_that_is_fit_stays_readable() -> None:
+    assert files.folder_name("quality=1,reg.alpha=0.1") == "quality=1,reg.alpha=0.1"
+
+
+def test_size_of_a_sweep() -> None:
+    assert sweep.size(["quality=1,2,3", "reg.alpha=0,0.1", "seed=range(4)", "size=tiny", "testsets=[a,b]"]) == 24
+    assert sweep.size(["seed=0,1"], {"quality": "1,2,3", "reg.alpha": "0.1"}) == 6
+    assert sweep.size(["quality=1", "seed=0,1"], {"quality": "1,2,3", "reg.alpha": "0,0.1"}) == 4
+
+
+def _sweep(folder: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    arguments = [
+        *(sys.executable, "-m", "regicomp.train", "-m", f"hydra.sweep.dir={out}", "size=tiny", "data=folder"),
+        *(f"data.train_dir={folder}", f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=2"),
+        *("precision=float32", "logger=csv", "trainer.max_steps=3", "reg.warmup_steps=0", "backbone.N=8"),
+        *("backbone.M=12", *overrides),
+    ]
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=280, cwd=out.parent)
+
+
+@pytest.fixture(scope="module")
+def swept(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A sweep of three runs, the middle one of which fails."""
+    out = tmp_path_factory.mktemp("sweep") / "all"
+    return out, _sweep(folder, out, "reg.alpha=0,-1,0.1")
+
+
+def test_a_failing_run_does_not_stop_the_others(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, done = swept
+    assert done.returncode == 1, done.stderr[-2000:]
+    states = [outcome.state for outcome in sweep.outcomes(out)]
+    assert sorted(states) == ["failed", "finished", "finished"]
+    (failed,) = [outcome for outcome in sweep.outcomes(out) if outcome.state == "failed"]
+    assert "`reg.alpha` (=-1)" in failed.error
+    assert "1 failed" in done.stdout
+    assert "run 3 of 3" in done.stdout
+
+
+def test_a_sweep_goes_on_where_it_was(
+    swept: tuple[Path, subprocess.CompletedProcess[str]], folder: Path, tmp_path: Path
+) -> None:
+    """Started again with one half-finished run: that one is finished, the others are left alone."""
+    out, _ = swept
+    records = sorted(out.glob("*/results.json"))
+    kept, lost = records
+    before, stamp = json.loads(lost.read_text()), kept.stat().st_mtime_ns
+    lost.unlink()
+    done = _sweep(folder, out, "reg.alpha=0,0.1")
+    assert "holds the finished run" in done.stdout + done.stderr
+    assert kept.stat().st_mtime_ns == stamp
+    after = json.loads(lost.read_text())
+    assert after["run"] == before["run"]
+    for name, entry in after["testsets"].items():
+        assert entry["bpp"] == before["testsets"][name]["bpp"]
+
+
+def test_a_run_that_another_process_is_at_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    """Refused in a line; not a file of the running run's folder is written, altered or removed."""
+    run = tmp_path / "all" / "taken"
+    for name in (".hydra/config.yaml", ".hydra/hydra.yaml", "error.txt", "checkpoints/.step-000000004.x.regicomp.tmp"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("the other's")
+
+    def seen() -> dict[Path, tuple[int, int]]:
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in [run, *run.rglob("*")]}
+
+    with run_lock.sole_user(run):
+        (run / "checkpoints" / ".step-000000004.x.regicomp.tmp").write_text("half of it")
+        before = seen()
+        done = _sweep(folder, run.parent, "hydra.sweep.subdir=taken")
+        assert seen() == before
+    assert "this run failed, the sweep goes on: InUse: `hydra.run.dir`" in done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_runs_at_a_time_are_numbered_and_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of joblib's processes has its own copy of the callback, made before the first run."""
+    asked = {"task": ["seed=0,1,2,3"]}
+    hydra = {"overrides": asked, "sweeper": {}, "sweep": {"dir": "d"}, "launcher": {"n_jobs": 2}}
+    progress = sweep.SweepProgress()
+    progress.on_multirun_start(OmegaConf.create({"hydra": hydra}))
+    for number in range(4):
+        job = {"num": number, "override_dirname": f"seed={number}"}
+        copy.deepcopy(progress).on_job_start(OmegaConf.create({"hydra": {**hydra, "job": job}}))
+    told = capsys.readouterr().out.splitlines()[1:]
+    assert [line.partition(" (")[0] for line in told] == [f"run {k + 1} of 4: seed={k}" for k in range(4)]
+    assert ["min left" in line for line in told] == [False, False, True, True]

@@ -1,0 +1,63 @@
+"""Quantization noise belongs to the place in the batch: however it is shared out, and in any memory format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from regicomp.train import build_networks
+from regicomp.training.quantization import Rows, noise_seed, share
+
+Composed = Callable[..., DictConfig]
+BACKBONES = ("hyperprior", "autoregressive", "attention", "elic", "mlicpp")
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_shares_cover_the_batch(world: int, parts: int) -> None:
+    """Each process's parts, in their order, are every `world`-th row, as the sampler deals the crops out."""
+    for rank in range(world):
+        rows = [share(8, rank, world, part, parts) for part in range(parts)]
+        chosen = [k for r in rows for k in range(r.first, r.first + r.stride * r.here, r.stride)]
+        assert chosen == list(range(rank, 8, world))
+    assert share(8, 0, 1).are_all
+
+
+def _likelihoods(module: torch.nn.Module, x: Tensor, rows: Rows) -> dict[str, Tensor]:
+    module.noise.rows = rows  # pyright: ignore
+    torch.manual_seed(noise_seed(0, 7))
+    with torch.no_grad():
+        return module.codec(x)["likelihoods"]  # pyright: ignore
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_shared_out_or_channels_last_the_likelihoods_are_the_same(composed: Composed, backbone: str) -> None:
+    module = build_networks(composed(f"backbone={backbone}", "channels_last=false", "reg.alpha=0"))[0].train()
+    x = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    whole = _likelihoods(module, x, share(4, 0, 1))
+    for rank in range(2):
+        part = _likelihoods(module, x[rank::2], share(4, rank, 2))
+        for name, value in whole.items():
+            torch.testing.assert_close(part[name], value[rank::2], rtol=1e-5, atol=1e-6)
+    module.codec.to(memory_format=torch.channels_last)  # pyright: ignore
+    other = _likelihoods(module, x.contiguous(memory_format=torch.channels_last), share(4, 0, 1))
+    for name, value in whole.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_trained_parameter_gets_a_gradient(composed: Composed, backbone: str) -> None:
+    """Which is what DDP without a search for unused parameters needs: with the regularizer and in its warm-up."""
+    for step in (0, 10**9):
+        module = build_networks(composed(f"backbone={backbone}"))[0].train()
+        assert module.regularizer is not None
+        x = torch.randint(0, 256, (1, 3, 64, 64)).float() / 255
+        out = module.codec(x)
+        terms = module.objective.terms(x, out["x_hat"], out["likelihoods"].values())
+        (terms.loss + module.regularizer(x, out["x_hat"], step)).backward()
+        lacking = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
+        assert not lacking

@@ -1,0 +1,58 @@
+"""Files are written whole or not at all, and a user's mistake is one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from regicomp.utils import files
+
+
+def test_writing_replaces_the_whole_file(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "new" / "a.json", {"a": 1})
+    files.write_json(tmp_path / "new" / "a.json", {"b": "é"})
+    assert (tmp_path / "new" / "a.json").read_text(encoding="utf-8") == '{\n "b": "é"\n}\n'
+    assert os.listdir(tmp_path / "new") == ["a.json"]
+
+
+@pytest.mark.parametrize("moment", ["write", "fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file_and_no_rubbish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    path = tmp_path / "results.json"
+    files.write_bytes(path, b"old")
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if moment != "write":
+        monkeypatch.setattr(os, moment, full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_atomically(path, full if moment == "write" else lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["results.json"]
+
+
+def test_nan_is_no_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "a.json", float("nan"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [ValueError("`reg.alpha` (=-1)\n must be 0"), OSError(28, "No space left on device")])
+def test_mistakes_are_told_in_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, files.told_in_one_line():
+        raise error
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+
+
+def test_the_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="why"), files.told_in_one_line():
+        raise ValueError("why")
