@@ -12,9 +12,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from regicomp.config import settings
+from regicomp.utils import cli
 
-settings.quiet_libraries()
+cli.quiet_libraries()
 
 import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -26,7 +26,7 @@ from bench.coding import kodak  # noqa: E402
 from bench.train_step import this_machine  # noqa: E402
 from regicomp.data import images  # noqa: E402
 from regicomp.data.images import Pixels  # noqa: E402
-from regicomp.evaluation import round_trip  # noqa: E402
+from regicomp.evaluation import metrics  # noqa: E402
 from regicomp.image_codec import model_file  # noqa: E402
 from regicomp.image_codec.codec import to_pixels, to_tensor  # noqa: E402
 from regicomp.utils import files  # noqa: E402
@@ -59,7 +59,7 @@ def compare(codec: Any, pixels: Pixels, float_layers: int) -> dict[str, Any]:
     """One 8-bit image (H, W, 3) in float32 and in bf16; its sides are multiples of 64, as Kodak's are."""
 
     def psnr(x_hat: Tensor) -> float:
-        return round_trip.psnr_of(pixels, to_pixels(x_hat))
+        return metrics.psnr_of(pixels, to_pixels(x_hat))
 
     x = to_tensor(pixels)
     y = codec.g_a(x)

@@ -20,9 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regicomp.config import settings
+from regicomp.config import resolvers, settings
+from regicomp.utils import cli
 
-settings.quiet_libraries()
+cli.quiet_libraries()
 
 import compressai.models  # noqa: E402
 import torch  # noqa: E402
@@ -35,7 +36,8 @@ from torch import Tensor, nn  # noqa: E402
 from bench.train_step import this_machine  # noqa: E402
 from regicomp.backbone import precision  # noqa: E402
 from regicomp.data import images  # noqa: E402
-from regicomp.evaluation.round_trip import Codec, psnr_of, to_pixels, to_tensor  # noqa: E402
+from regicomp.evaluation.metrics import psnr_of  # noqa: E402
+from regicomp.evaluation.round_trip import Codec, to_pixels, to_tensor  # noqa: E402
 from regicomp.image_codec import model_file  # noqa: E402
 
 THEIRS = {
@@ -227,7 +229,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", help="of our g_a and g_s: auto, bf16 or float32")
     parser.add_argument("--codec", type=Path, help="a trained codec.safetensors, to measure bf16's effect on PSNR")
     arguments = parser.parse_args()
-    settings.register_resolvers()
+    resolvers.register_resolvers()
     torch.set_num_threads(arguments.threads)
     machine = {**this_machine(), "threads": arguments.threads, "precision": arguments.precision}
     paths = kodak(arguments.images)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import argparse
 import statistics
 
-from regicomp.config import settings
+from regicomp.config import resolvers
+from regicomp.utils import cli
 
-settings.quiet_libraries()
+cli.quiet_libraries()
 
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from bench.train_step import ExampleLoop, compose_step, fit  # noqa: E402
 from regicomp.data.datamodule import CropData  # noqa: E402
-from regicomp.train import build_networks  # noqa: E402
+from regicomp.training.build import build_networks  # noqa: E402
 from regicomp.training.module import noise_seed  # noqa: E402
 
 _SHOWN = (0, 10, 30, 60, 100, 150, 200, 250)  # updates
@@ -62,7 +63,7 @@ def main() -> None:
         parser.add_argument(f"--{flag}", type=int, default=default)
     arguments = parser.parse_args()
     arguments.precision = "float32"
-    settings.register_resolvers()
+    resolvers.register_resolvers()
     runs = {
         "example loop": lambda: example_losses(arguments, 0),
         f"the same, weights × (1 + {_HAIR:g})": lambda: example_losses(arguments, _HAIR),

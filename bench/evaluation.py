@@ -19,9 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from regicomp.config import settings
+from regicomp.config import resolvers
+from regicomp.utils import cli
 
-settings.quiet_libraries()
+cli.quiet_libraries()
 
 import compressai.utils.eval_model.__main__ as theirs  # noqa: E402
 import torch  # noqa: E402
@@ -195,7 +196,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="that both compute with")
     parser.add_argument("--workers", type=int, default=1, help="also measure in so many processes")
     arguments = parser.parse_args()
-    settings.register_resolvers()
+    resolvers.register_resolvers()
     torch.set_num_threads(arguments.threads)
     paths = kodak(arguments.images, wide=False)
     machine = {**this_machine(), "threads": arguments.threads}

@@ -20,9 +20,9 @@ _CHANNELS = {"N": 128, "M": 192}
 
 def measure(width: int, height: int, tile: int | None) -> dict[str, float]:
     """One size, in this process."""
-    from regicomp.config import settings
+    from regicomp.utils import cli
 
-    settings.quiet_libraries()
+    cli.quiet_libraries()
     import numpy as np
     import torch
 

@@ -15,9 +15,9 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regicomp.config import settings
+from regicomp.utils import cli
 
-settings.quiet_libraries()
+cli.quiet_libraries()
 
 import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -31,7 +31,7 @@ from regicomp.data import images  # noqa: E402
 from regicomp.evaluation import record  # noqa: E402
 from regicomp.evaluation.round_trip import to_tensor  # noqa: E402
 from regicomp.image_codec import model_file  # noqa: E402
-from regicomp.utils import files  # noqa: E402
+from regicomp.utils import cli, files  # noqa: E402
 
 RESULTS = Path(__file__).parent / "overhead.json"
 
@@ -116,7 +116,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     machine = {**this_machine(), "threads": arguments.threads}
-    with files.told_in_one_line():
+    with cli.told_in_one_line():
         chosen = pairs(arguments.sweep, arguments.lmbda)
         paths = kodak(arguments.images)
         pixels = [to_tensor(images.read(path)) for path in paths]

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regicomp.config import settings
+from regicomp.config import resolvers, settings
+from regicomp.utils import cli
 
-settings.quiet_libraries()
+cli.quiet_libraries()
 
 import compressai.models  # noqa: E402
 import numpy as np  # noqa: E402
@@ -26,13 +27,12 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from bench.train_step import ExampleLoop, fit  # noqa: E402
-from regicomp import shards  # noqa: E402
 from regicomp.backbone import precision  # noqa: E402
-from regicomp.data import dead_leaves  # noqa: E402
+from regicomp.data import dead_leaves, shard_writer  # noqa: E402
 from regicomp.data.datamodule import CropData  # noqa: E402
 from regicomp.image_codec import model_file  # noqa: E402
-from regicomp.train import build_networks  # noqa: E402
 from regicomp.training import profiling  # noqa: E402
+from regicomp.training.build import build_networks  # noqa: E402
 
 # CompressAI's own class of each backbone; it has no MLIC++.
 EXAMPLES = {
@@ -56,7 +56,7 @@ class Setting(NamedTuple):
 
 def compose_run(setting: Setting, *overrides: str) -> Any:
     """The configuration of our run."""
-    settings.register_resolvers()
+    resolvers.register_resolvers()
     with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
         return compose(
             "train",
@@ -177,7 +177,7 @@ def loading(setting: Setting, crops: int = 256) -> dict[str, Any]:
         folder, packed = Path(name) / "photographs", Path(name) / "shards"
         folder.mkdir()
         _photographs(folder, 16)
-        shards.prepare(folder, packed, 2**20, shards.Settings("original", skip=False, verify=False), 1)
+        shard_writer.prepare(folder, packed, 2**20, shard_writer.Settings("original", skip=False, verify=False), 1)
         files, streamed = ("data=folder", f"data.train_dir={folder}"), ("data=shards", f"data.train_dir={packed}")
         for source, overrides in {
             "JPEG folder": (*files, "data.cache=false", "data.workers=0"),

@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from regicomp.config import settings
+from regicomp.config import resolvers, settings
+from regicomp.utils import cli
 
-settings.quiet_libraries()
+cli.quiet_libraries()
 
 import torch  # noqa: E402
 from compressai.models import ScaleHyperprior  # noqa: E402
@@ -34,7 +35,7 @@ from torch import Tensor  # noqa: E402
 
 from regicomp.backbone import precision  # noqa: E402
 from regicomp.data.datamodule import CropData  # noqa: E402
-from regicomp.train import build_networks  # noqa: E402
+from regicomp.training.build import build_networks  # noqa: E402
 from regicomp.training.module import RegularizedCodec, noise_seed  # noqa: E402
 
 LMBDA = 0.0130
@@ -207,7 +208,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="of our steps: auto, bf16 or float32")
     parser.add_argument("--channels-last", default="auto", help="of our steps: auto, true or false")
     arguments = parser.parse_args()
-    settings.register_resolvers()
+    resolvers.register_resolvers()
     machine = this_machine()
     seconds = step_times(arguments)
     losses = final_losses(arguments)

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from regicomp.utils import files
+from regicomp.utils import cli, files
 
 FLAGS = (
     "--headless",
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--scheme", choices=("light", "dark"), default="light")
     parser.add_argument("--at", metavar="SELECTOR", help="scroll there")
     given = parser.parse_args()
-    with files.told_in_one_line():
+    with cli.told_in_one_line():
         take(given.page, given.out, (given.width, given.height), given.scheme, given.at, given.scale)
 
 

@@ -5,88 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
-from regicomp.data import images
-from regicomp.data.images import NOTED, REFUSED, BadImage
-from regicomp.utils import files
+from regicomp.data.check import Finding, report, scan, unused
+from regicomp.data.images import NOTED, REFUSED
+from regicomp.utils import cli, files
 
 _SHOWN = 3  # names a row of the table
-
-
-class Finding(NamedTuple):
-    """What was found out about one file; `refused` is a key of REFUSED, `noted` are keys of NOTED."""
-
-    path: str
-    bytes: int
-    width: int | None
-    height: int | None
-    refused: str | None
-    message: str
-    noted: tuple[str, ...]
-
-
-def examine(path: Path, crop: int) -> Finding:
-    """Decode one file as training does."""
-    size, width, height, noted = 0, None, None, ()
-    try:
-        size = path.stat().st_size
-        width, height, noted = images.header(path)
-        if min(width, height) < crop:
-            raise BadImage(f"{path}: {width}x{height} is smaller than `--crop` (={crop})", "small")
-        images.read(path)
-    except BadImage as error:
-        return Finding(str(path), size, width, height, error.kind, str(error), noted)
-    except OSError as error:
-        return Finding(str(path), size, None, None, "storage", f"{path}: {error}", ())
-    return Finding(str(path), size, width, height, None, "", noted)
-
-
-def scan(folders: Iterable[Path], crop: int, jobs: int) -> list[Finding]:
-    """Examine all image files below some folders in parallel processes.
-
-    Raises:
-        ValueError: a folder is missing or holds no image.
-    """
-    paths = images.find(folders)
-    with ProcessPoolExecutor(jobs) as processes:
-        found = processes.map(partial(examine, crop=crop), paths, chunksize=max(1, min(64, len(paths) // (4 * jobs))))
-        return list(tqdm(found, total=len(paths), desc="checking", unit="image", delay=1))
-
-
-def unused(folders: Iterable[Path]) -> dict[str, int]:
-    """Files below some folders that are not looked at, counted by suffix."""
-    counts: Counter[str] = Counter()
-    for folder in folders:
-        for path in folder.rglob("*"):
-            if path.suffix.lower() not in images.SUFFIXES and path.is_file():
-                counts[path.suffix.lower() or path.name] += 1
-    return dict(counts.most_common())
-
-
-def report(findings: Sequence[Finding], others: dict[str, int], crop: int) -> dict[str, object]:
-    """The report as a JSON value: counts, and every file that is refused or changed."""
-    used = [f for f in findings if f.refused is None]
-    return {
-        "schema": 1,
-        "crop": crop,
-        "images": len(findings),
-        "used": len(used),
-        "refused": {kind: [f._asdict() for f in findings if f.refused == kind] for kind in REFUSED},
-        "noted": {kind: [f._asdict() for f in used if kind in f.noted] for kind in NOTED},
-        "other_files": others,
-        "pixels": sum((f.width or 0) * (f.height or 0) for f in used),
-        "bytes": sum(f.bytes for f in used),
-    }
 
 
 def _table(findings: Sequence[Finding], others: dict[str, int]) -> Table:
@@ -124,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--crop", type=int, default=256, help="side of the training crops, as data.crop (256)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
     given = parser.parse_args(arguments)
-    with files.told_in_one_line():
+    with cli.told_in_one_line():
         if given.crop < 1:
             raise ValueError(f"`--crop` (={given.crop}) must be at least 1")
         if given.jobs < 1:

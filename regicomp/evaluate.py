@@ -7,18 +7,19 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from regicomp.config import schema, settings
-from regicomp.utils import files
+from regicomp.config import checks, resolvers, settings
+from regicomp.launch import hydra_job
+from regicomp.utils import cli
 
-settings.register_resolvers()
+resolvers.register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path=str(settings.conf_dir()), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Entry point."""
-    with files.told_in_one_line():
-        schema.check_evaluate(cfg)
-        settings.quiet_libraries()
+    with cli.told_in_one_line():
+        checks.check_evaluate(cfg)
+        cli.quiet_libraries()
         import torch
 
         from regicomp.data import testsets
@@ -35,7 +36,7 @@ def main(cfg: DictConfig) -> None:
         trained = workers.Files(Path(cfg.checkpoint), source_file, cfg.precision)
         timing = {"threads": torch.get_num_threads(), "workers": cfg.workers, "precision": cfg.precision}
         with workers.processes(cfg.workers, trained) as helpers:
-            measure.measure(settings.run_dir(), codec, source, measured, loaded.run, timing, helpers)
+            measure.measure(hydra_job.run_dir(), codec, source, measured, loaded.run, timing, helpers)
 
 
 if __name__ == "__main__":

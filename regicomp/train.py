@@ -2,303 +2,33 @@
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from regicomp.config import checks, schema, settings
-from regicomp.distributed import processes as ranks
-from regicomp.launch import run_lock, signals, sweep
-from regicomp.training import strategy
-from regicomp.utils import files
+from regicomp.config import checks, resolvers, settings
+from regicomp.launch import hydra_job, signals, sweep
+from regicomp.training.run import train
+from regicomp.utils import cli
 
-if TYPE_CHECKING:
-    from regicomp.image_codec.model_file import Spec
-    from regicomp.training.checkpointing import Stopwatch
-    from regicomp.training.module import RegularizedCodec
-    from regicomp.training.nonfinite_guard import Counts
-
-log = logging.getLogger(__name__)
-settings.register_resolvers()
-
-
-def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
-    """Train, export, measure, and write the record of one run; no other may use `run_dir` meanwhile.
-
-    Args:
-        cfg: a composed and checked configuration (conf/train.yaml).
-        run_dir: where everything is written; a finished run there is reported, not repeated.
-
-    Returns:
-        The record (results.json).
-
-    Raises:
-        ValueError: a setting, a folder, an image or a checkpoint is not as expected, or `run_dir` is in use.
-        SystemExit: a signal asked the process to leave (interrupts.REQUEUE).
-    """
-    with run_lock.sole_user(run_dir):
-        if ranks.rank() == 0:
-            sweep.begin(cfg, run_dir)
-        with ranks.others(cfg, run_dir, strategy.devices(cfg)):
-            return _train(cfg, run_dir)
-
-
-def take_part(cfg: DictConfig, run_dir: Path) -> None:
-    """What a process does that `ranks.others` started: train with the first, measure its share, write nothing."""
-    settings.register_resolvers()
-    settings.quiet_libraries()
-    logging.getLogger("regicomp").setLevel(logging.ERROR)  # the first process tells
-    try:
-        with signals.requeued():
-            _train(cfg, run_dir)
-    except SystemExit as left:
-        if left.code != signals.REQUEUE:  # which the first process tells
-            raise
-
-
-def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
-    from regicomp.data import testsets  # imports no torch: a missing folder is told at once
-
-    checks.check_files(cfg)
-    found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs, cfg.evaluation.images)
-    from regicomp.distributed import collectives
-    from regicomp.evaluation import measure, record, round_trip, workers
-    from regicomp.image_codec import model_file
-    from regicomp.training import checkpointing, wandb_logger
-
-    finished = run_dir / "results.json"
-    if finished.exists() and cfg.ckpt == "last":
-        known = record.read(finished)
-        if known["run"]["config_hash"] == settings.config_hash(cfg):
-            if ranks.rank() == 0:
-                log.info("%s holds the finished run of this configuration", run_dir)
-                record.print_table(known)
-            return known
-        raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
-    for line in schema.doubts(cfg) if ranks.rank() == 0 else []:
-        log.warning(line)
-    module, spec, source_spec = build_networks(cfg)
-    ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
-    if cfg.plan:
-        from regicomp.training import cost_estimate
-
-        try:
-            return cost_estimate.make(cfg, run_dir, module)
-        finally:
-            collectives.leave()
-    if ranks.rank() == 0:
-        files.write_bytes(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
-    try:
-        module, seconds = _fit_or_go_back(cfg, run_dir, module, ckpt)
-        about = _about(cfg, module)
-        if ranks.rank() == 0:
-            model_file.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
-            if module.regularizer is not None:
-                model_file.save_source(run_dir / "source.safetensors", module.regularizer.source, source_spec, about)
-        elif collectives.world() == 1:  # nothing was left to train, so the processes never met: the first measures
-            return {}
-        collectives.gather(None)  # the files are written
-        source_file = run_dir / "source.safetensors" if module.regularizer is not None else None
-        trained = workers.Files(run_dir / "codec.safetensors", source_file)
-        codec = round_trip.Codec(model_file.load_codec(trained.codec))
-        source = None if source_file is None else model_file.load_source(source_file).network
-        with workers.processes(cfg.evaluation.workers, trained) as helpers:
-            measured = measure.measure(run_dir, codec, source, found, about, _timing(seconds), helpers)
-        wandb_logger.log_record(run_dir, measured.record, measured.anchors)
-    finally:
-        wandb_logger.finish()
-        collectives.leave()
-    return measured.record
-
-
-def _fit_or_go_back(
-    cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None
-) -> tuple[RegularizedCodec, float]:
-    """Train to the last step, from an earlier checkpoint again whenever the guard says so; seconds spent."""
-    from regicomp.distributed import collectives
-    from regicomp.training import checkpointing, wandb_logger
-
-    stopwatch = checkpointing.Stopwatch(ckpt)
-    while True:
-        with signals.while_training():
-            tripped = _fit(cfg, run_dir, module, ckpt, stopwatch)
-        if tripped is None:
-            return module, stopwatch.seconds()
-        wandb_logger.finish()
-        first = collectives.rank() == 0
-        ckpt = collectives.gather(checkpointing.roll_back(run_dir / "checkpoints") if first else None)[0]
-        module, _, _ = build_networks(cfg)
-        if ckpt is None:
-            module.guard.lowered.fill_(tripped.lowered + 1)
-        log.warning("going back to %s, with α and the learning rates lowered", ckpt or "the start")
-
-
-def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
-    """The module with freshly initialized networks; a run and its anchor get the same codec."""
-    import torch
-
-    from regicomp.backbone import precision
-    from regicomp.image_codec import model_file
-    from regicomp.objective.rate_distortion import RateDistortion
-    from regicomp.objective.regularizer import AlphaSchedule, Regularizer, Shape
-    from regicomp.training import nonfinite_guard
-    from regicomp.training.module import Optimization, RegularizedCodec
-
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    spec, source_spec = model_file.spec_of(plain["backbone"]), model_file.spec_of(plain["source"])
-    torch.manual_seed(cfg.seed)
-    codec = model_file.build(spec, "backbone")
-    if cfg.init_from is not None:
-        model_file.initialize(codec, Path(cfg.init_from))
-    objective = RateDistortion(settings.lmbda(cfg), cfg.objective.distortion)
-    phases = settings.phases_of(cfg) if cfg.phases else None
-    regularizer = None
-    if settings.uses_source(cfg):
-        torch.manual_seed(cfg.seed)
-        steps = settings.warmup_steps(cfg), settings.ramp_steps(cfg)
-        schedule = AlphaSchedule(cfg.reg.alpha, *steps, phases, settings.release_at(cfg))
-        source, shape = model_file.build(source_spec, "source"), Shape(cfg.reg.project, cfg.reg.per_image)
-        if cfg.init_source_from is not None:
-            model_file.initialize_source(source, Path(cfg.init_source_from))
-        regularizer = Regularizer(source, objective, schedule, cfg.reg.max_pressure, shape)
-    rates = plain["optimizer"]
-    optimization = Optimization(
-        steps=cfg.trainer.max_steps,
-        **rates,
-        order=cfg.reg.order,
-        form=cfg.reg.form,
-        source_steps=cfg.reg.source_steps,
-        feed=cfg.reg.feed,
-        accumulate=cfg.trainer.accumulate,
-        phases=phases,
-    )
-    computing = precision.resolve(cfg.precision, cfg.channels_last, codec, strategy.device_type(cfg))
-    identity = {"backbone": spec.target, **{f"backbone.{k}": v for k, v in spec.arguments.items()}}
-    identity |= {"configuration": settings.config_hash(cfg)}
-    module = RegularizedCodec(
-        codec,
-        objective,
-        regularizer,
-        optimization,
-        cfg.seed,
-        identity,
-        computing.channels_last,
-        nonfinite_guard.Guard(nonfinite_guard.Settings(**plain["guard"])),
-    )
-    return module, spec, source_spec
-
-
-def _fit(
-    cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None, stopwatch: Stopwatch
-) -> Counts | None:
-    """Train to the last step; the guard's counts if the run must go back."""
-    from lightning.pytorch import Trainer
-
-    from regicomp.backbone import precision
-    from regicomp.data.datamodule import CropData
-    from regicomp.training import checkpointing, collapse_alarms, loggers, nonfinite_guard, profiling, wandb_logger
-
-    resumed_at = 0
-    if ckpt:
-        checkpoint = checkpointing.read(ckpt)
-        resumed_at = int(checkpoint["global_step"])
-        if resumed_at >= cfg.trainer.max_steps:  # killed after training and before the record
-            module.load_state_dict(checkpoint["state_dict"])
-            return None
-    computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, strategy.device_type(cfg))
-    if cfg.compile:
-        precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
-    data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, settings.phases_of(cfg))
-    first = ranks.rank() == 0
-    written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)] if first else []
-    if cfg.logger.wandb and first:
-        plain: Any = OmegaConf.to_container(cfg, resolve=True)
-        written.append(wandb_logger.start(run_dir, cfg.logger.project, plain, settings.sweep_name()))
-    if ckpt and first:
-        log.info("going on from %s, update %d of %d", ckpt, resumed_at, cfg.trainer.max_steps)
-    processes = strategy.trainer_settings(cfg)
-    processes["plugins"].append(checkpointing.AtomicCheckpointIO())
-    watch = nonfinite_guard.Watch(collapse_alarms.Alarms(cfg.guard.alarm_rows))
-    trainer = Trainer(
-        **processes,
-        precision=computing.lightning,
-        max_steps=cfg.trainer.max_steps,
-        max_epochs=-1,
-        log_every_n_steps=cfg.trainer.log_every,
-        logger=written,
-        callbacks=[
-            stopwatch,
-            watch,
-            checkpointing.Checkpoints(run_dir / "checkpoints", cfg.trainer.checkpoint_every),
-            loggers.RateBar(refresh_rate=cfg.trainer.log_every),
-            *([profiling.FirstUpdate()] if cfg.compile and first else []),
-            *([profiling.Profile(run_dir)] if cfg.profile else []),
-        ],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        deterministic=cfg.deterministic,
-        default_root_dir=run_dir,
-    )
-    trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
-    return watch.tripped
-
-
-def _timing(seconds: float) -> dict[str, float]:
-    """The record's `timing` entry: what the figures depend on beside the machine."""
-    import torch
-
-    from regicomp.distributed import collectives
-
-    return {"training_seconds": seconds, "processes": collectives.world(), "threads": torch.get_num_threads()}
-
-
-def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
-    """The record's `run` entry."""
-    from regicomp.evaluation import record
-
-    return {
-        "backbone": settings.label("backbone", cfg.backbone._target_),
-        "source": settings.label("source", cfg.source._target_) if settings.uses_source(cfg) else None,
-        "alpha": cfg.reg.alpha,
-        "lmbda": settings.lmbda(cfg),
-        "distortion": cfg.objective.distortion,
-        "quality": cfg.quality,
-        "size": cfg.size,
-        "variant": settings.variant(cfg),
-        "seed": cfg.seed,
-        "steps": cfg.trainer.max_steps,
-        "data": settings.training_data(cfg),
-        "crop": cfg.data.crop,
-        "batch_size": cfg.data.batch_size,
-        "parameters": sum(p.numel() for p in module.codec.parameters()),
-        "source_parameters": sum(p.numel() for p in module.theta),
-        "skipped_updates": module.guard.read().skipped,
-        "rollbacks": module.guard.read().lowered,
-        "config_hash": settings.config_hash(cfg),
-        "versions": record.versions(),
-    }
+resolvers.register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path=str(settings.conf_dir()), config_name="train")
 def main(cfg: DictConfig) -> None:
     """Entry point."""
     with signals.requeued():
-        if settings.in_sweep():
-            with sweep.kept_apart(cfg, settings.run_dir()):
+        if hydra_job.in_sweep():
+            with sweep.kept_apart(cfg, hydra_job.run_dir()):
                 _checked(sweep.resuming(cfg))
         else:
-            with files.told_in_one_line():
+            with cli.told_in_one_line():
                 _checked(cfg)
 
 
 def _checked(cfg: DictConfig) -> None:
-    schema.check_train(cfg)
-    settings.quiet_libraries()
-    train(cfg, settings.run_dir())
+    checks.check_train(cfg)
+    cli.quiet_libraries()
+    train(cfg, hydra_job.run_dir())
 
 
 if __name__ == "__main__":

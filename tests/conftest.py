@@ -17,10 +17,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-from regicomp.config import settings
+from regicomp.config import resolvers, settings
+from regicomp.utils import cli
 
-settings.register_resolvers()
-settings.quiet_libraries()
+resolvers.register_resolvers()
+cli.quiet_libraries()
 
 TINY = ("size=tiny", "data.crop=64", "data.batch_size=2", "data.images=2", "logger=csv", "precision=float32")
 

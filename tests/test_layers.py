@@ -16,7 +16,8 @@ LEVELS = (
     ("image_codec",),
     ("objective", "source", "data"),
     ("backbone",),
-    ("config", "launch"),
+    ("launch",),
+    ("config",),
     ("distributed", "entropy_coding"),
     ("utils",),
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments import tables
 from regicomp.evaluation import record
-from regicomp.utils import files
+from regicomp.utils import cli, files
 
 HERE = Path(__file__).parent
 SPAN = 300  # codec updates that learning.csv averages over
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("sweep", type=Path, help="the sweep's folder")
     parser.add_argument("--out", type=Path, default=HERE, help="where table.md and results.csv are written")
     arguments = parser.parse_args()
-    with files.told_in_one_line():
+    with cli.told_in_one_line():
         folders = [path.parent for path in sorted(arguments.sweep.glob("*/results.json"))]
         rows, learned = [row(folder) for folder in folders], [learning(folder) for folder in folders]
         if not rows:

@@ -12,9 +12,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from regicomp.config import settings
+from regicomp.utils import cli
 
-settings.quiet_libraries()
+cli.quiet_libraries()
 
 import matplotlib  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402

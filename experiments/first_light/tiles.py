@@ -12,9 +12,9 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regicomp.config import settings
+from regicomp.utils import cli
 
-settings.quiet_libraries()
+cli.quiet_libraries()
 
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -22,7 +22,7 @@ from torch import Tensor  # noqa: E402
 from regicomp.data import images  # noqa: E402
 from regicomp.image_codec import model_file  # noqa: E402
 from regicomp.image_codec.codec import to_tensor  # noqa: E402
-from regicomp.utils import files  # noqa: E402
+from regicomp.utils import cli  # noqa: E402
 
 IMAGES = ("kodim03", "kodim08", "kodim15", "kodim21")
 SIZES = (64, 128, 256, None)  # pixels a side; None: whole images
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("codec", type=Path, help="a run's codec.safetensors")
     parser.add_argument("kodak", type=Path, help="the folder of Kodak's images")
     given = parser.parse_args()
-    with files.told_in_one_line():
+    with cli.told_in_one_line():
         network = model_file.load_codec(given.codec).network
         read = [to_tensor(images.read(given.kodak / f"{name}.png")) for name in IMAGES]
         print(f"| tiles of {', '.join(IMAGES)} | estimated bpp | PSNR dB |\n|---|---|---|")

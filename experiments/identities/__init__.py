@@ -1,5 +1,5 @@
 """The identities shown: exact on small sources, in the learned game on known sources, and on photographs."""
 
-from regicomp.config import settings
+from regicomp.utils import cli
 
-settings.quiet_libraries()  # before torch and lightning are imported
+cli.quiet_libraries()  # before torch and lightning are imported

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from experiments.identities import figures, games, lossless, tables
-from regicomp.utils import files
+from regicomp.utils import cli, files
 
 HERE = Path(__file__).parent
 PAIR = Path("outputs/identities/pair")
@@ -70,5 +70,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with files.told_in_one_line():
+    with cli.told_in_one_line():
         main()

@@ -18,7 +18,7 @@ from regicomp.evaluation.round_trip import Codec
 from regicomp.image_codec import model_file
 from regicomp.theory import lossless_bound
 from regicomp.theory.lossless_bound import LosslessResult
-from regicomp.utils import files
+from regicomp.utils import cli, files
 
 HERE = Path(__file__).parent
 _FIRST = ("image", "width", "height", "psnr_db", "rate_bpp", "file_bpp", "source_bpp", "total_bpp")
@@ -129,5 +129,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with files.told_in_one_line():
+    with cli.told_in_one_line():
         main()

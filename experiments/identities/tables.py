@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from experiments.identities import compare
-from regicomp import identities
-from regicomp.theory import exhaustive
+from regicomp.theory import exhaustive, identity_checks
 
 Row = dict[str, Any]
 
@@ -25,11 +24,11 @@ def identity_tables(sources: int = 100, symbols: int = 6) -> str:
     generator = torch.Generator().manual_seed(0)
     rows = [
         (setting.name, row.statement, f"{row.left:.6f}", f"{row.right:.6f}", f"{max(0.0, row.excess):.1e}")
-        for setting in identities.SETTINGS
-        for row in identities.worst(setting, sources, symbols, generator)
+        for setting in identity_checks.SETTINGS
+        for row in identity_checks.worst(setting, sources, symbols, generator)
     ]
     worst = _markdown(("setting", "identity", "left [bits]", "right [bits]", "off by"), rows)
-    lines = [identities.random_probabilities(exhaustive.POINTS, generator, zeros=0.1) for _ in range(10)]
+    lines = [identity_checks.random_probabilities(exhaustive.POINTS, generator, zeros=0.1) for _ in range(10)]
     agreed = [(claim, f"{holds} of {cases}") for claim, holds, cases in exhaustive.agreements(lines)]
     found = exhaustive.counterexample(
         (exhaustive.random_percentages(generator) for _ in range(50)), exhaustive.DISTORTIONS

@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments import tables
 from regicomp.evaluation import record
-from regicomp.utils import files
+from regicomp.utils import cli, files
 
 HERE = Path(__file__).parent
 _FULL = 0.9  # of α: an update with more counts
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("sweep", type=Path, help="the sweep's folder")
     parser.add_argument("--out", type=Path, default=HERE, help="where pressure.csv and pressure.md are written")
     arguments = parser.parse_args()
-    with files.told_in_one_line():
+    with cli.told_in_one_line():
         found = [row(path.parent) for path in sorted(arguments.sweep.glob("*/results.json"))]
         rows = [r for r in found if r is not None]
         if not rows:

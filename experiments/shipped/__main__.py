@@ -17,9 +17,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 import regicomp
-from regicomp.config import settings as config
+from regicomp.utils import cli
 
-config.quiet_libraries()
+cli.quiet_libraries()
 
 from experiments.shipped import narrowing  # noqa: E402
 from regicomp.backbone.hyperprior import Hyperprior  # noqa: E402
@@ -27,7 +27,7 @@ from regicomp.data import images  # noqa: E402
 from regicomp.evaluation import record  # noqa: E402
 from regicomp.image_codec import model_file  # noqa: E402
 from regicomp.image_codec.codec import to_tensor  # noqa: E402
-from regicomp.utils import files  # noqa: E402
+from regicomp.utils import cli, files  # noqa: E402
 
 LARGEST_BYTES = 10_000_000
 
@@ -64,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if (arguments.latents is None) != (arguments.images is None):
         parser.error("--latents and --images go together")
-    with files.told_in_one_line():
+    with cli.told_in_one_line():
         known = record.read(arguments.run / "results.json")
         loaded = model_file.load_codec(arguments.run / "codec.safetensors")
         if arguments.latents is not None:

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from regicomp.config import phases
-from regicomp.distributed import processes
-from regicomp.utils import files
 
 # Our files of launchers' settings bear the plugins' names, which Hydra 1.3 remarks on, also in the launchers' workers,
 # where nothing of ours but this import runs before it does.
@@ -29,37 +25,6 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
-
-
-def _width(paper: Any, tiny: Any, *, _root_: DictConfig) -> int:
-    """Resolver `width`: a number, or a list indexed by quality, at size=paper; `tiny` at size=tiny."""
-    if _root_.size == "tiny":
-        return int(tiny)
-    if not isinstance(paper, ListConfig | list):
-        return int(paper)
-    quality = _root_.quality
-    if not isinstance(quality, int) or not 1 <= quality <= len(paper):
-        raise ValueError(f"`quality` (={quality}) must be a whole number from 1 to {len(paper)}")
-    return int(paper[quality - 1])
-
-
-def _by_size(paper: Any, tiny: Any, *, _root_: DictConfig) -> Any:
-    """Resolver `by_size`: the first value at size=paper, the second at size=tiny, for budgets."""
-    return tiny if _root_.size == "tiny" else paper
-
-
-def _label(group: str, *, _root_: DictConfig) -> str:
-    """Resolver `label`: the name of what is chosen in a group, such as `elic` of `backbone`."""
-    return label(group, _root_[group]._target_)
-
-
-def register_resolvers() -> None:
-    """Make the resolvers that conf/ uses known to OmegaConf."""
-    OmegaConf.register_new_resolver("width", _width, replace=True)
-    OmegaConf.register_new_resolver("by_size", _by_size, replace=True)
-    OmegaConf.register_new_resolver("label", _label, replace=True)
-    OmegaConf.register_new_resolver("run_folder", files.folder_name, replace=True)
-    OmegaConf.register_new_resolver("job_name", processes.job_name, replace=True)
 
 
 def uses_source(cfg: DictConfig) -> bool:
@@ -179,59 +144,3 @@ def training_data(cfg: DictConfig) -> list[str]:
     root = Path(cfg.data.root).resolve()
     paths = [Path(f).resolve() for f in ([folders] if isinstance(folders, str) else folders)]
     return [(p.relative_to(root) if p.is_relative_to(root) else Path(p.name)).as_posix() for p in paths]
-
-
-def in_sweep() -> bool:
-    """Whether this is a run of a Hydra multirun."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def sweep_name() -> str | None:
-    """The folder name of the multirun this run belongs to, if any."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized() or not in_sweep():
-        return None
-    return Path(HydraConfig.get().sweep.dir).name
-
-
-def run_dir() -> Path:
-    """The run directory that Hydra chose for this job."""
-    from hydra.core.hydra_config import HydraConfig
-
-    return Path(HydraConfig.get().runtime.output_dir)
-
-
-def write_composed(cfg: DictConfig, run_dir: Path) -> None:
-    """Write what was composed to `run_dir`/.hydra as Hydra does; nothing, where Hydra did not start the run.
-
-    Hydra itself would write it before the folder is known to be free (`hydra.output_subdir` is null for that reason).
-    """
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized():
-        return
-    composed: Any = HydraConfig.instance().cfg
-    for name, value in (("config", cfg), ("hydra", composed), ("overrides", composed.hydra.overrides.task)):
-        files.write_bytes(run_dir / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(value).encode())
-
-
-def quiet_libraries() -> None:
-    """Silence libraries' banners and the deprecations between libraries, which a user cannot mend.
-
-    Must run before torch and lightning are imported.
-    """
-    os.environ.setdefault("WANDB_SILENT", "true")
-    # CompressAI 1.2.8 scripts a helper at import; Lightning 2.6 asks PyTorch for a tree's leaves the old way.
-    warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-    warnings.filterwarnings("ignore", message=".*does not have many workers")
-    # Batches are a function of the update, so the loader goes on where it was with no state of its own.
-    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
-    warnings.filterwarnings("ignore", message="The .srun. command is available")  # a sweep's launcher uses it, not we
-    # Set on the very logger that speaks: Lightning sets its parents' levels at import.
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)

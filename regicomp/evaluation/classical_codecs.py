@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from regicomp.data.images import Pixels
 from regicomp.data.testsets import TestSet
-from regicomp.evaluation.round_trip import ImageResult, average, ms_ssim_of, psnr_of
+from regicomp.evaluation.metrics import ImageResult, average, ms_ssim_of, psnr_of
 from regicomp.utils.files import write_json
 
 

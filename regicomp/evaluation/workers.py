@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:  # a process imports this module before it has quieted the libraries below
     from regicomp.data.testsets import TestImage
-    from regicomp.evaluation.round_trip import ImageResult
+    from regicomp.evaluation.metrics import ImageResult
 
 
 class Files(NamedTuple):
@@ -32,9 +32,9 @@ def _serve(pipe: Connection, files: Files, threads: int) -> None:
     """In the process: measure each image that is sent; the pipe ends with the parent, however that ends."""
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):  # sent to the whole group; the parent acts on them
         signal.signal(number, signal.SIG_IGN)
-    from regicomp.config import settings
+    from regicomp.utils import cli
 
-    settings.quiet_libraries()
+    cli.quiet_libraries()
     import torch
 
     from regicomp.evaluation import round_trip

@@ -62,18 +62,6 @@ def build(spec: Spec, setting: str) -> nn.Module:
     return network
 
 
-def trainable(codec: nn.Module) -> list[nn.Parameter]:
-    """The codec's parameters φ that the loss trains, in the model's order.
-
-    The entropy bottleneck's quantiles are solved for before each evaluation (`EntropyBottleneck.update`), not
-    trained; they are frozen here.
-    """
-    for module in codec.modules():
-        if isinstance(module, EntropyBottleneck):
-            module.quantiles.requires_grad_(False)
-    return [p for p in codec.parameters() if p.requires_grad]
-
-
 def _write(
     path: Path, network: nn.Module, spec: Spec, kind: str, run: Mapping[str, Any], halved: frozenset[str] = frozenset()
 ) -> None:

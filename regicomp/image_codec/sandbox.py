@@ -22,9 +22,9 @@ _START_SECONDS = 120.0
 
 def _serve(pipe: Connection, model: str, settings: dict[str, Any], memory: int) -> None:
     """The child: load the codec, then answer each file with a Picture or a message."""
-    from regicomp.config import settings as config
+    from regicomp.utils import cli
 
-    config.quiet_libraries()
+    cli.quiet_libraries()
     import regicomp
 
     try:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from regicomp.distributed import processes
+from regicomp.distributed import environment
 from regicomp.utils.files import remove_leftovers
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def sole_user(run_dir: Path) -> Iterator[None]:
     Raises:
         InUse: another process holds it.
     """
-    if processes.rank() != 0:
+    if environment.rank() != 0:
         yield
         return
     run_dir.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,7 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 
-from regicomp.config import settings
-from regicomp.launch import run_lock
+from regicomp.launch import hydra_job, run_lock
 from regicomp.utils import files
 
 log = logging.getLogger(__name__)
@@ -52,13 +51,13 @@ def kept_apart(cfg: DictConfig, run_dir: Path) -> Iterator[None]:
         line = f"{type(error).__name__}: {' '.join(str(error).split())}"
         log.error("this run failed, the sweep goes on: %s", line)
         with contextlib.suppress(run_lock.InUse), run_lock.sole_user(run_dir):
-            settings.write_composed(cfg, run_dir)
+            hydra_job.write_composed(cfg, run_dir)
             files.write_bytes(run_dir / ERROR_FILE, f"{line}\n\n{traceback.format_exc()}".encode())
 
 
 def begin(cfg: DictConfig, run_dir: Path) -> None:
     """Write down what is run in a folder that this process uses; an earlier failure there is forgotten."""
-    settings.write_composed(cfg, run_dir)
+    hydra_job.write_composed(cfg, run_dir)
     (run_dir / ERROR_FILE).unlink(missing_ok=True)
 
 

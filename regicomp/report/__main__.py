@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regicomp.config import settings
 from regicomp.report import bd_rate, comparison, records
-from regicomp.utils.files import told_in_one_line
+from regicomp.report.curves import curves_of
+from regicomp.utils import cli
+from regicomp.utils.cli import told_in_one_line
 
 if TYPE_CHECKING:
     from regicomp.data.testsets import TestSet
-    from regicomp.report.comparison import Curve
+    from regicomp.report.curves import Curve
     from regicomp.report.page import Pictures
     from regicomp.report.records import Measurement, Skipped
 
@@ -154,8 +155,8 @@ def main(command_line: Sequence[str] | None = None) -> None:
     with told_in_one_line():
         options = checked(parsed)
         collection = records.collect(parsed.runs)
-        settings.quiet_libraries()
-        curves, skipped = comparison.curves(collection.measurements)
+        cli.quiet_libraries()
+        curves, skipped = curves_of(collection.measurements)
         skipped = [*collection.skipped, *skipped]
         comparisons = comparison.compare(curves, options)
         means = comparison.domain_means(comparisons, options)

@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from regicomp.report import comparison, published, style
-from regicomp.report.comparison import TITLES, Comparison, Curve
+from regicomp.report import published, style
+from regicomp.report.comparison import Comparison
+from regicomp.report.curves import METRICS, TITLES, Curve, Metric
 from regicomp.report.records import Family
 from regicomp.utils.files import write_bytes
 
@@ -68,7 +69,7 @@ def _draw_other(axes: Axes, name: str, points: list[tuple[float, float]], line: 
 
 def _draw_curves(
     axes: Axes,
-    metric: comparison.Metric,
+    metric: Metric,
     curves: list[Curve],
     measured: dict[str, list[dict[str, Any]]],
     looks: dict[Family, style.Style],
@@ -144,9 +145,7 @@ def draw(
     """
     matplotlib.use("Agg")
     testset = curves[0].testset
-    metrics: list[comparison.Metric] = [
-        m for m in comparison.METRICS if any(np.isfinite(getattr(c, m)).any() for c in curves)
-    ]
+    metrics: list[Metric] = [m for m in METRICS if any(np.isfinite(getattr(c, m)).any() for c in curves)]
     shown = {m: [c for c in comparisons if c.metric == m and c.difference is not None] for m in metrics}
     columns = 2 if any(shown.values()) else 1
     with matplotlib.rc_context(_RC):

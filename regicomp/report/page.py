@@ -17,7 +17,8 @@ from plotly.offline import get_plotlyjs
 
 from regicomp.data.images import Pixels
 from regicomp.report import comparison, pictures, published, style, tables
-from regicomp.report.comparison import TITLES, Comparison, Curve, DomainMean
+from regicomp.report.comparison import Comparison, DomainMean
+from regicomp.report.curves import METRICS, TITLES, Curve
 from regicomp.report.records import Family, Measurement, Skipped
 from regicomp.utils.files import write_bytes
 
@@ -87,7 +88,7 @@ def _curve_rows(content: Content, testset: str, labels: dict[Family, str], looks
     for curve in (c for c in content.curves if c.testset == testset):
         look = looks[curve.family]
         metrics = {}
-        for metric in comparison.METRICS:
+        for metric in METRICS:
             points = curve.points(metric)
             metrics[metric] = {"x": _numbers(points.rate), "y": _numbers(points.quality, 4)}
         lines.append(
@@ -102,7 +103,7 @@ def _curve_rows(content: Content, testset: str, labels: dict[Family, str], looks
         )
     for name, points in content.measured.get(testset, {}).items():
         metrics = {}
-        for metric in comparison.METRICS:
+        for metric in METRICS:
             known = [p for p in points if p.get(metric) is not None]
             metrics[metric] = {
                 "x": _numbers(p["bpp"] for p in known),
@@ -224,7 +225,7 @@ def _histories(
 def _bd_tables(content: Content, labels: dict[Family, str]) -> list[dict[str, Any]]:
     """The BD-rate tables as the template wants them."""
     result: list[dict[str, Any]] = []
-    for metric in comparison.METRICS:
+    for metric in METRICS:
         chosen = [c for c in content.comparisons if c.metric == metric]
         if not chosen:
             continue
@@ -298,7 +299,7 @@ def render(content: Content) -> str:
                 "count": max(len(c.images) for c in here),
                 "lines": _curve_rows(content, testset, labels, looks),
                 "differences": _differences(content, testset, labels, looks),
-                "metrics": [m for m in comparison.METRICS if any(np.isfinite(getattr(c, m)).any() for c in here)],
+                "metrics": [m for m in METRICS if any(np.isfinite(getattr(c, m)).any() for c in here)],
                 "images": _images(content, testset),
             }
         )

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from regicomp.report import bd_rate, comparison, cost, style
-from regicomp.report.comparison import TITLES, Comparison, DomainMean
+from regicomp.report import bd_rate, comparison, cost, curves, style
+from regicomp.report.comparison import Comparison, DomainMean
+from regicomp.report.curves import TITLES
 from regicomp.report.records import Family, Measurement, Skipped
 from regicomp.utils.files import write_bytes
 
@@ -189,7 +190,7 @@ def markdown(
     lines = ["# BD-rate in percent against α = 0", ""]
     if not comparisons:
         lines += ["No run with α > 0, so there is nothing to compare.", ""]
-    for metric in comparison.METRICS:
+    for metric in curves.METRICS:
         chosen = [c for c in comparisons if c.metric == metric]
         if not chosen:
             continue
@@ -259,7 +260,7 @@ def print_bd(
     columns = ("codec", "anchor", "test set", "metric", "BD-rate", "95 %", other, "overlap", "points", "seeds")
     for column in columns:
         table.add_column(column, justify="left" if column in columns[:4] else "right")
-    for metric in comparison.METRICS:
+    for metric in curves.METRICS:
         for family in dict.fromkeys(c.family for c in comparisons if c.metric == metric):
             for c in comparisons:
                 if (c.family, c.metric) == (family, metric):

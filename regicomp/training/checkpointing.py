@@ -5,73 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.plugins.io import CheckpointIO
 
 from regicomp.launch import signals
 from regicomp.training import nonfinite_guard
-from regicomp.training.seal import seal, verify
-from regicomp.utils.files import write_atomically
+from regicomp.training.checkpoint_file import read, write
 
 log = logging.getLogger(__name__)
 
 _KEPT = 2
-
-
-class _Disk:
-    """A file that remembers why writing failed: torch.save reports a full disk as an internal error of its own."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write `data`."""
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.failure = error
-            raise
-
-    def flush(self) -> None:
-        """Nothing: the caller flushes the file itself."""
-
-
-def write(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write `checkpoint` to `path`, with a checksum, whole or not at all.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written.
-    """
-
-    def save(file: BinaryIO) -> None:
-        disk = _Disk(file)
-        try:
-            torch.save(checkpoint, disk)  # pyright: ignore[reportArgumentType]
-        except RuntimeError as error:
-            raise disk.failure or error from error
-        seal(file)
-
-    write_atomically(path, save)
-
-
-class AtomicCheckpointIO(CheckpointIO):
-    """Sealed checkpoints, written whole; loading allows tensors and plain values only."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write `checkpoint` to `path` whole or not at all."""
-        write(checkpoint, Path(path))
-
-    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
-        """Read a checkpoint to the CPU."""
-        return read(Path(path))
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint if it is there."""
-        Path(path).unlink(missing_ok=True)
 
 
 class Checkpoints(Callback):
@@ -153,21 +97,6 @@ def _asked_to_leave(trainer: Trainer, step: int) -> bool:
 
 def _by_age(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.ckpt"))
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Load a checkpoint to the CPU.
-
-    Raises:
-        ValueError: it is missing, damaged, or holds anything but tensors and plain values.
-    """
-    if not path.is_file():
-        raise ValueError(f"`ckpt` (={path}) must be `last` or the path of a checkpoint; there is no such file")
-    try:
-        verify(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever its unpickler meets in a damaged file
-        raise ValueError(f"`ckpt` (={path}) cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
 def find(setting: str | None, folder: Path, identity: dict[str, Any]) -> Path | None:

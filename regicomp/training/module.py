@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
+from compressai.entropy_models import EntropyBottleneck
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy
@@ -16,12 +17,10 @@ from torch import Tensor, nn
 from regicomp.backbone.precision import keep_entropy_in_float32
 from regicomp.config.phases import Phases
 from regicomp.distributed import collectives
-from regicomp.image_codec.model_file import trainable
 from regicomp.objective.rate_distortion import RateDistortion, Terms
 from regicomp.objective.regularizer import Regularizer
 from regicomp.training.nonfinite_guard import Guard
-from regicomp.training.quantization import BatchNoise, noise_seed, share
-from regicomp.training.rounded import RoundedReconstruction
+from regicomp.training.quantization import BatchNoise, RoundedReconstruction, noise_seed, share
 
 
 class Optimization(NamedTuple):
@@ -290,3 +289,15 @@ def _mean(parts: list[tuple[Terms, Tensor | None]]) -> tuple[Terms, Tensor | Non
     )
     entropies = [p[1].detach() for p in parts if p[1] is not None]
     return terms, torch.stack(entropies).mean() if entropies else None
+
+
+def trainable(codec: nn.Module) -> list[nn.Parameter]:
+    """The codec's parameters φ that the loss trains, in the model's order.
+
+    The entropy bottleneck's quantiles are solved for before each evaluation (`EntropyBottleneck.update`), not
+    trained; they are frozen here.
+    """
+    for module in codec.modules():
+        if isinstance(module, EntropyBottleneck):
+            module.quantiles.requires_grad_(False)
+    return [p for p in codec.parameters() if p.requires_grad]

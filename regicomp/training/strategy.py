@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from regicomp.config import settings as config
-from regicomp.distributed import processes
+from regicomp.distributed import environment
 
 
 def device_type(cfg: DictConfig) -> str:
@@ -63,7 +63,7 @@ def trainer_settings(cfg: DictConfig) -> dict[str, Any]:
         "devices": devices(cfg),
         "num_nodes": cfg.strategy.num_nodes,
         "strategy": _strategy(cfg),
-        "plugins": [] if processes.started_elsewhere() else [LightningEnvironment()],
+        "plugins": [] if environment.started_elsewhere() else [LightningEnvironment()],
     }
 
 

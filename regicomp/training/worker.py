@@ -11,8 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from regicomp import train
-from regicomp.utils import files
+from regicomp.training import run
+from regicomp.utils import cli
 
 
 def _end_with_parent() -> None:
@@ -23,10 +23,10 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Entry point."""
-    with files.told_in_one_line():
+    with cli.told_in_one_line():
         told: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        train.take_part(DictConfig(told["config"]), Path(told["run_dir"]))
+        run.take_part(DictConfig(told["config"]), Path(told["run_dir"]))
 
 
 if __name__ == "__main__":

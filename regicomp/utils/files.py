@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import re
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_LONGEST_NAME = 160  # file systems allow 255 bytes
 _SUFFIX = ".regicomp.tmp"  # of a file that is being written
-
-
-def folder_name(overrides: str) -> str:
-    """A run's folder in its sweep: its overrides, made fit for a file system; long ones end in a digest.
-
-    Args:
-        overrides: Hydra's `hydra.job.override_dirname`, such as "quality=1,reg.alpha=0.1".
-    """
-    name = re.sub(r"[^A-Za-z0-9=.,+_-]+", "-", overrides).strip("-.") or "run"
-    if len(name) <= _LONGEST_NAME and name == overrides:
-        return name
-    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
-    return f"{name[:_LONGEST_NAME]}-{digest}"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -79,18 +62,3 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path` whole or not at all."""
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
-
-
-@contextlib.contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """Turn a user's mistake (ValueError) or a failing disk (OSError) into one line and exit status 2.
-
-    HYDRA_FULL_ERROR=1 shows the traceback instead.
-    """
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        raise SystemExit(2) from error

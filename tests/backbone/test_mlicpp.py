@@ -16,10 +16,11 @@ from regicomp.backbone import contexts
 from regicomp.backbone.mlicpp import MLICPlusPlus
 from regicomp.backbone.mlicpp_slices import Coded, Gaussians
 from regicomp.backbone.precision import keep_entropy_in_float32, resolve
-from regicomp.config import settings
+from regicomp.config import resolvers, settings
 from regicomp.evaluation import round_trip
 from regicomp.image_codec import model_file
 from regicomp.objective.rate_distortion import RateDistortion
+from regicomp.training import module
 
 # Parameters by part at N=192, M=320, 10 slices.
 PUBLISHED = {
@@ -335,7 +336,7 @@ def test_thirty_steps_lower_the_loss() -> None:
     model = MLICPlusPlus(**TINY).train()
     with torch.no_grad():
         model.h_a[-1].weight.mul_(50)  # or ẑ would be 0 at first, and h_s's first weights without a gradient
-    parameters = model_file.trainable(model)
+    parameters = module.trainable(model)
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, 2e-3)
     objective = RateDistortion(0.01)
@@ -368,14 +369,14 @@ def test_bf16_keeps_the_entropy_model_in_float32() -> None:
         out = model(x)
     assert all(t.dtype == torch.float32 for t in (out["x_hat"], *out["likelihoods"].values()))
     RateDistortion(0.01).terms(x, out["x_hat"], out["likelihoods"].values()).loss.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model_file.trainable(model))
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.trainable(model))
 
 
 # --- in the framework ---------------------------------------------------------------------------------------
 
 
 def node(*overrides: str) -> Any:
-    settings.register_resolvers()
+    resolvers.register_resolvers()
     with initialize_config_dir(str(settings.conf_dir()), version_base=None):
         cfg = compose("train", ["backbone=mlicpp", "source=hyperprior", *overrides])
     return cfg.backbone

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from regicomp.config import settings as config
 from regicomp.evaluation.round_trip import Codec, evaluate_image
 from regicomp.image_codec import model_file
-from regicomp.train import build_networks
+from regicomp.training.build import build_networks
 from regicomp.training.module import RegularizedCodec
 
 Composed = Callable[..., DictConfig]

@@ -17,7 +17,7 @@ from bad_server import Server
 from PIL import Image
 
 from regicomp import fetch
-from regicomp.data import download, manifest, testsets, unpack
+from regicomp.data import download, manifest, named_sets, testsets, unpack
 from regicomp.data.download import Patience, Progress, Wanted
 from regicomp.data.manifest import LOCK, Archive, File, Manifest
 
@@ -200,31 +200,31 @@ def test_a_set_is_fetched_mended_and_verified(
     server.content = {f"/there/{name}": data for name, data in IMAGES.items()}
     with pytest.raises(ValueError, match=r"python -m regicomp\.fetch tiny --root"):
         testsets.find(["tiny"], str(tmp_path), [])
-    assert not fetch.fetch("tiny", tmp_path, verify_only=True)
-    assert fetch.fetch("tiny", tmp_path, patience=QUICK)
+    assert not named_sets.fetch("tiny", tmp_path, verify_only=True)
+    assert named_sets.fetch("tiny", tmp_path, patience=QUICK)
     assert {p.name: p.read_bytes() for p in (tmp_path / "tiny").iterdir()} == IMAGES
     (found,) = testsets.find(["tiny"], str(tmp_path), [])
     assert [image.name for image in found.images] == sorted(IMAGES)
     server.requests.clear()
-    assert fetch.fetch("tiny", tmp_path, patience=QUICK)
+    assert named_sets.fetch("tiny", tmp_path, patience=QUICK)
     assert server.requests == []  # nothing was missing
     (tmp_path / "tiny" / "1.png").write_bytes(IMAGES["1.png"][:-1])
     with pytest.raises(ValueError, match=r"1\.png: has \d+ bytes, expected \d+; `python -m regicomp\.fetch tiny"):
         testsets.find(["tiny"], str(tmp_path), [])
     (tmp_path / "tiny" / "2.png").write_bytes(IMAGES["2.png"][:-1] + b"x")
     capsys.readouterr()
-    assert not fetch.fetch("tiny", tmp_path, verify_only=True)
+    assert not named_sets.fetch("tiny", tmp_path, verify_only=True)
     assert "2.png: SHA-256 is" in capsys.readouterr().out
-    assert fetch.fetch("tiny", tmp_path, patience=QUICK)
+    assert named_sets.fetch("tiny", tmp_path, patience=QUICK)
     assert sorted(path for path, _ in server.requests) == ["/there/1.png", "/there/2.png"]
 
 
 def test_a_mirror_stands_in_for_the_source(server: Server, tmp_path: Path, known: dict[str, Manifest]) -> None:
     known["tiny"] = _about()
     with pytest.raises(ValueError, match="no public place holds them"):
-        fetch.fetch("tiny", tmp_path, patience=QUICK)
+        named_sets.fetch("tiny", tmp_path, patience=QUICK)
     server.content = {f"/m/tiny/{name}": data for name, data in IMAGES.items()}
-    assert fetch.fetch("tiny", tmp_path, mirror=f"{server.url}/m/", patience=QUICK)
+    assert named_sets.fetch("tiny", tmp_path, mirror=f"{server.url}/m/", patience=QUICK)
 
 
 def test_one_failure_ends_the_download_and_keeps_the_rest(
@@ -233,7 +233,7 @@ def test_one_failure_ends_the_download_and_keeps_the_rest(
     known["tiny"] = _about(urls=(server.url + "/{path}",))
     server.content = {f"/{name}": data for name, data in IMAGES.items() if name != "3.png"}
     with pytest.raises(ValueError, match=r"3\.png: the server answers 404"):
-        fetch.fetch("tiny", tmp_path, jobs=1, patience=QUICK)
+        named_sets.fetch("tiny", tmp_path, jobs=1, patience=QUICK)
     assert {"0.png", "1.png", "2.png"} <= {p.name for p in (tmp_path / "tiny").iterdir()}
 
 
@@ -246,7 +246,7 @@ def test_an_archive_is_trusted_once_and_held_to_it(
     )  # pyright: ignore
     known["tiny"] = _about((Archive(f"{server.url}/set.bin", "valid/", None, None),))
     server.content["/set.bin"] = packed
-    assert fetch.fetch("tiny", tmp_path, patience=QUICK)
+    assert named_sets.fetch("tiny", tmp_path, patience=QUICK)
     assert "no digest of this set is known beforehand" in capsys.readouterr().out
     folder = tmp_path / "tiny"
     assert {p.name for p in folder.iterdir()} == {*IMAGES, LOCK}
@@ -258,9 +258,9 @@ def test_an_archive_is_trusted_once_and_held_to_it(
     (folder / "4.png").unlink()
     server.content["/set.bin"] = pack({"valid/" + n: d for n, d in IMAGES.items()} | {"valid/4.png": _png(9)})  # pyright: ignore
     with pytest.raises(ValueError, match=r"4\.png: .*expected .* written at the first fetch"):
-        fetch.fetch("tiny", tmp_path, patience=QUICK)
+        named_sets.fetch("tiny", tmp_path, patience=QUICK)
     server.content["/set.bin"] = packed
-    assert fetch.fetch("tiny", tmp_path, patience=QUICK)
+    assert named_sets.fetch("tiny", tmp_path, patience=QUICK)
 
 
 def test_an_archive_with_too_few_images_leaves_nothing(
@@ -269,7 +269,7 @@ def test_an_archive_with_too_few_images_leaves_nothing(
     known["tiny"] = _about((Archive(f"{server.url}/set.zip", None, None, None),))
     server.content["/set.zip"] = _zip({"0.png": IMAGES["0.png"]})
     with pytest.raises(ValueError, match="holds 1 images, expected the 5"):
-        fetch.fetch("tiny", tmp_path, patience=QUICK)
+        named_sets.fetch("tiny", tmp_path, patience=QUICK)
     assert list((tmp_path / "tiny").iterdir()) == []
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from regicomp import identities
-from regicomp.identities import TOLERANCE, Identity
+from regicomp.theory import identity_checks
+from regicomp.theory.identity_checks import TOLERANCE, Identity
 from regicomp.theory.information import Joint
 
 exact = settings(deadline=None, max_examples=40, derandomize=True)
@@ -57,17 +58,17 @@ def assert_all_hold(rows: list[Identity]) -> None:
 def test_direct_coding(data: st.DataObject, joint: Joint) -> None:
     dequantizer = torch.tensor(data.draw(st.permutations(range(joint.size("U")))))
     joint = joint.push("X_hat", dequantizer, of="U")
-    assert_all_hold(identities.direct(joint))
-    assert_all_hold(identities.transform(joint))
-    assert_all_hold(identities.lossless(joint, *models(joint, ("U",))))
+    assert_all_hold(identity_checks.direct(joint))
+    assert_all_hold(identity_checks.transform(joint))
+    assert_all_hold(identity_checks.lossless(joint, *models(joint, ("U",))))
 
 
 @exact
 @given(st.data(), coded())
 def test_transform_coding(data: st.DataObject, joint: Joint) -> None:
     joint = joint.push("X_hat", data.draw(maps(joint.size("U"))), of="U")
-    assert_all_hold(identities.transform(joint))
-    assert_all_hold(identities.lossless(joint, *models(joint, ("U",))))
+    assert_all_hold(identity_checks.transform(joint))
+    assert_all_hold(identity_checks.lossless(joint, *models(joint, ("U",))))
 
 
 @exact
@@ -77,9 +78,9 @@ def test_transform_coding_with_side_information(data: st.DataObject, source: Ten
     joint = joint.push("Z", data.draw(maps(len(source))), of="X")
     u, shape = ("Y", "Z"), (joint.size("Y"), joint.size("Z"))
     joint = joint.push("X_hat", data.draw(maps(shape[0] * shape[1])).reshape(shape), of=u)
-    assert_all_hold(identities.transform(joint, u))
-    assert_all_hold(identities.side_information(joint))
-    assert_all_hold(identities.lossless(joint, *models(joint, u), u))
+    assert_all_hold(identity_checks.transform(joint, u))
+    assert_all_hold(identity_checks.side_information(joint))
+    assert_all_hold(identity_checks.lossless(joint, *models(joint, u), u))
 
 
 @exact
@@ -91,7 +92,7 @@ def test_ideal_models_and_an_injective_synthesis_meet_the_bound(data: st.DataObj
     unused = torch.zeros(joint.size("X"), dtype=torch.float64)
     unused[0] = 1.0
     conditional = torch.where(given_x_hat.isnan(), unused, given_x_hat)
-    bound = identities.lossless(joint, joint.marginal("U"), conditional)[0]
+    bound = identity_checks.lossless(joint, joint.marginal("U"), conditional)[0]
     assert bound.left == pytest.approx(bound.right, abs=TOLERANCE)
 
 
@@ -99,7 +100,7 @@ def test_a_stochastic_quantizer_breaks_both() -> None:
     flip = torch.tensor([[0.9, 0.1], [0.2, 0.8]], dtype=torch.float64)
     joint = Joint(torch.tensor([0.3, 0.7], dtype=torch.float64), "X").extend("U", flip, of="X")
     joint = joint.push("X_hat", torch.tensor([0, 1]), of="U")
-    off = {row.statement: row.excess for row in identities.direct(joint) + identities.transform(joint)}
+    off = {row.statement: row.excess for row in identity_checks.direct(joint) + identity_checks.transform(joint)}
     noise = joint.entropy("U", given="X")
     assert noise > 0.1
     for statement in ("I(X;X̂) = H(U)", "H(X) = H(X|X̂) + H(U)", "H(U) = H(X) - H(X|X̂) + H(U|X̂)"):
@@ -109,7 +110,7 @@ def test_a_stochastic_quantizer_breaks_both() -> None:
 def test_a_stochastic_synthesis_breaks_transform_coding() -> None:
     flip = torch.tensor([[0.9, 0.1], [0.2, 0.8]], dtype=torch.float64)
     joint = Joint(torch.tensor([0.3, 0.7], dtype=torch.float64), "X").push("U", torch.tensor([0, 1]), of="X")
-    off = [row.excess for row in identities.transform(joint.extend("X_hat", flip, of="U"))]
+    off = [row.excess for row in identity_checks.transform(joint.extend("X_hat", flip, of="U"))]
     assert min(off[:2]) > 0.1
 
 
@@ -117,8 +118,8 @@ def test_two_codes_to_one_picture_break_direct_coding_by_their_price() -> None:
     joint = Joint(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64), "X")
     joint = joint.push("U", torch.tensor([0, 1, 2]), of="X").push("X_hat", torch.tensor([0, 1, 1]), of="U")
     assert joint.entropy("U", given="X_hat") == 0.5
-    assert [row.excess for row in identities.direct(joint)] == pytest.approx([0.5, 0.5, 0.5])
-    assert_all_hold(identities.transform(joint))
+    assert [row.excess for row in identity_checks.direct(joint)] == pytest.approx([0.5, 0.5, 0.5])
+    assert_all_hold(identity_checks.transform(joint))
 
 
 def test_side_information_that_the_picture_does_not_tell_has_a_price() -> None:
@@ -139,7 +140,7 @@ def test_the_command_prints_and_succeeds() -> None:
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    for setting in identities.SETTINGS:
+    for setting in identity_checks.SETTINGS:
         assert setting.name in done.stdout
     for shown in ("H(X) = H(X|X̂) + H(U)", "H(U) = H(X) - H(X|X̂) + H(U|X̂)", "R + H_θ ≥ H(X)", "6 of 6"):
         assert shown in done.stdout
@@ -152,8 +153,8 @@ def test_the_command_fails_where_an_identity_does(
     """Direct coding's identities, claimed for a synthesis that maps two codes to one picture."""
     name = "transform coding, two codes to one picture"
     wrong = [
-        setting._replace(checks=identities.direct) if setting.name == name else setting
-        for setting in identities.SETTINGS
+        setting._replace(checks=identity_checks.direct) if setting.name == name else setting
+        for setting in identity_checks.SETTINGS
     ]
     monkeypatch.setattr(identities, "SETTINGS", tuple(wrong))
     assert identities.main(["--sources", "1"]) == 1

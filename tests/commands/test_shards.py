@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from regicomp import shards as command
 from regicomp.data import shard_reader as reading
+from regicomp.data import shard_writer
 from regicomp.data.crops import CropDataset, StepSampler
 from regicomp.data.datamodule import CropData
 from regicomp.data.image_pool import load_pool
@@ -26,7 +27,7 @@ from regicomp.data.images import BadImage
 from regicomp.data.shard_reader import ShardList
 
 pytest.importorskip("webdataset", reason="shards are written with the extra regicomp[shards]")
-SETTINGS = command.Settings("original", True, True)
+SETTINGS = shard_writer.Settings("original", True, True)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, in several shards."""
     folder = tmp_path_factory.mktemp("packed")
-    outcomes = command.prepare(photos, folder, 60_000, SETTINGS, 2)
+    outcomes = shard_writer.prepare(photos, folder, 60_000, SETTINGS, 2)
     assert len(outcomes) > 3
     return folder
 
@@ -90,11 +91,11 @@ def test_a_run_on_shards_resumes_to_the_same_codec(
     """Straight through, and stopped in mid-epoch and gone on with: equal bits."""
     from lightning.pytorch import Trainer
 
-    from regicomp import train
+    from regicomp.training import build
 
     def fit(data: CropData, steps: int, ckpt: Path | None) -> tuple[Trainer, dict[str, torch.Tensor]]:
         cfg = composed("data=shards", f"data.train_dir={packed}", "testsets=[photos]", "trainer.max_steps=8")
-        module = train.build_networks(cfg)[0]
+        module = build.build_networks(cfg)[0]
         trainer = quiet.trainer(steps, use_distributed_sampler=False, default_root_dir=tmp_path)
         trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
         return trainer, {key: value.clone() for key, value in module.state_dict().items()}
@@ -122,8 +123,8 @@ def test_any_webdataset_reader_can_stream_them(photos: Path, packed: Path) -> No
 
 
 def test_png_shards_hold_the_decoded_pixels(photos: Path, tmp_path: Path) -> None:
-    command.prepare(photos, tmp_path / "png", 10**9, SETTINGS._replace(format="png"), 1)
-    command.prepare(photos, tmp_path / "own", 10**9, SETTINGS, 1)
+    shard_writer.prepare(photos, tmp_path / "png", 10**9, SETTINGS._replace(format="png"), 1)
+    shard_writer.prepare(photos, tmp_path / "own", 10**9, SETTINGS, 1)
     png, own = ShardList(tmp_path / "png"), ShardList(tmp_path / "own")
     assert len(png) == len(own) == 12
     assert all(np.array_equal(a.read(), b.read()) for a, b in zip(png, own, strict=True))
@@ -138,7 +139,7 @@ def test_stopped_preparation_goes_on_and_ends_the_same(photos: Path, packed: Pat
     kept = (folder / "shard-000000.tar").stat().st_mtime_ns
     with pytest.raises(ValueError, match="was not finished"):
         reading.prepared(folder)
-    command.prepare(photos, folder, 60_000, SETTINGS, 1)
+    shard_writer.prepare(photos, folder, 60_000, SETTINGS, 1)
     assert (folder / "shard-000000.tar").stat().st_mtime_ns == kept
     for path in packed.iterdir():
         assert (folder / path.name).read_bytes() == path.read_bytes()
@@ -146,16 +147,16 @@ def test_stopped_preparation_goes_on_and_ends_the_same(photos: Path, packed: Pat
 
 def test_other_settings_or_a_folder_in_use_are_refused(photos: Path, packed: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"made from other images or settings \(shard_bytes changed\)"):
-        command.prepare(photos, packed, 70_000, SETTINGS, 1)
+        shard_writer.prepare(photos, packed, 70_000, SETTINGS, 1)
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(ValueError, match=r"`DST` .* must be a new or empty folder"):
-        command.prepare(photos, tmp_path, 70_000, SETTINGS, 1)
+        shard_writer.prepare(photos, tmp_path, 70_000, SETTINGS, 1)
 
 
 def test_bad_images_are_left_out_or_stop_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad_images.make(tmp_path)
     with pytest.raises(BadImage):
-        command.prepare(tmp_path, tmp_path.with_name("none"), 10**6, SETTINGS._replace(skip=False), 1)
+        shard_writer.prepare(tmp_path, tmp_path.with_name("none"), 10**6, SETTINGS._replace(skip=False), 1)
     command.main([str(tmp_path), str(tmp_path.with_name("some")), "--jobs", "1"])
     told = capsys.readouterr().out
     refused = [name for name, kind in bad_images.REFUSED.items() if kind != "small"]

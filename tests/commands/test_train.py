@@ -18,10 +18,9 @@ import pytest
 from omegaconf import DictConfig
 from safetensors import safe_open
 
-from regicomp import train
 from regicomp.config import settings
 from regicomp.image_codec import model_file
-from regicomp.training import checkpointing
+from regicomp.training import build, checkpoint_file
 from regicomp.utils import files
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -111,9 +110,9 @@ def test_killed_and_resumed_equals_unbroken_bit_for_bit(
     written = list((run / "checkpoints").glob("step-*.ckpt"))
     assert written
     for path in written:  # as if it had trained for longer
-        checkpoint = checkpointing.read(path)
+        checkpoint = checkpoint_file.read(path)
         checkpoint["callbacks"]["Stopwatch"]["seconds"] += 1000
-        checkpointing.write(checkpoint, path)
+        checkpoint_file.write(checkpoint, path)
     assert "going on from" in _run(folder, run, "ckpt=last")
     for name in ("codec.safetensors", "source.safetensors", "metrics.csv"):
         assert (run / name).read_bytes() == (straight / name).read_bytes(), name
@@ -142,22 +141,22 @@ def test_evaluate_repeats_the_record(finished: tuple[Path, str], folder: Path, t
 
 def test_a_codec_goes_on_from_another_s_weights(finished: tuple[Path, str], composed: Composed) -> None:
     run, _ = finished
-    module = train.build_networks(composed(f"init_from={run}/codec.safetensors"))[0]
+    module = build.build_networks(composed(f"init_from={run}/codec.safetensors"))[0]
     trained = model_file.load_codec(run / "codec.safetensors").network
     assert all((a == b).all() for a, b in zip(module.codec.g_a.parameters(), trained.g_a.parameters(), strict=True))
 
 
 def test_q_goes_on_from_another_s_weights(finished: tuple[Path, str], composed: Composed) -> None:
     run, _ = finished
-    module = train.build_networks(composed(f"init_source_from={run}/source.safetensors"))[0]
+    module = build.build_networks(composed(f"init_source_from={run}/source.safetensors"))[0]
     trained = model_file.load_source(run / "source.safetensors").network
     assert module.regularizer is not None
     ours = module.regularizer.source.state_dict()
     assert ours
     assert all((ours[name] == value).all() for name, value in trained.state_dict().items())
     with pytest.raises(ValueError, match="`init_source_from`"):
-        train.build_networks(composed(f"init_source_from={run}/codec.safetensors"))
-    anchor = train.build_networks(composed(f"init_source_from={run}/source.safetensors", "reg.alpha=0"))[0]
+        build.build_networks(composed(f"init_source_from={run}/codec.safetensors"))
+    anchor = build.build_networks(composed(f"init_source_from={run}/source.safetensors", "reg.alpha=0"))[0]
     assert anchor.regularizer is None
 
 
@@ -168,7 +167,7 @@ def test_a_full_disk_leaves_no_half_record(
     run = tmp_path / "run"
     shutil.copytree(finished[0], run)
     (run / "results.json").unlink()
-    checkpoint = checkpointing.read(run / "checkpoints" / "step-000000040.ckpt")
+    checkpoint = checkpoint_file.read(run / "checkpoints" / "step-000000040.ckpt")
     overrides = command(folder, run)[3:-1]
     cfg = composed(*overrides, "ckpt=last", tiny=False)
     assert checkpoint["regicomp"]["configuration"] == settings.config_hash(cfg)
@@ -179,9 +178,9 @@ def test_a_full_disk_leaves_no_half_record(
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_json", full)
         with pytest.raises(OSError, match="No space left"):
-            train.train(cfg, run)
+            run.train(cfg, run)
     assert not (run / "results.json").exists()
-    train.train(cfg, run)
+    run.train(cfg, run)
     assert _record(run) == _record(finished[0])
 
 

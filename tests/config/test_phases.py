@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from regicomp.config import phases, schema, settings
+from regicomp.config import checks, phases, settings
 from regicomp.config.phases import Phase
 from regicomp.data.crops import CropDataset, StepSampler
 from regicomp.data.datamodule import CropData
-from regicomp.train import build_networks
-from regicomp.training import checkpointing
+from regicomp.training import checkpoint_file
+from regicomp.training.build import build_networks
 
 Composed = Callable[..., DictConfig]
 FIRST = Phase(0, 64, 4, 1e-4, 2e-4, 0.1)
@@ -93,15 +93,15 @@ def test_wrong_schedules_and_strategies_are_refused(
 ) -> None:
     split = [overrides] if overrides.startswith("phases") else overrides.split()
     with pytest.raises(ValueError, match=re.escape(f"`{setting}`")) as caught:
-        schema.check_train(composed("data.batch_size=4", *split))
+        checks.check_train(composed("data.batch_size=4", *split))
     assert expected in str(caught.value)
 
 
 def test_compiling_without_a_compiler_is_refused(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    schema.check_train(composed())
+    checks.check_train(composed())
     with pytest.raises(ValueError, match=r"`compile` \(=True\) needs a C\+\+ compiler.*no no-such-compiler on"):
-        schema.check_train(composed("compile=true"))
+        checks.check_train(composed("compile=true"))
 
 
 SCHEDULE = (
@@ -118,7 +118,7 @@ def _fit(cfg: DictConfig, until: int, ckpt: Path | None = None, save: Path | Non
     module = build_networks(cfg)[0]
     seen: list[Any] = []
     data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, settings.phases_of(cfg))
-    trainer = quiet.trainer(until, plugins=[checkpointing.AtomicCheckpointIO()])
+    trainer = quiet.trainer(until, plugins=[checkpoint_file.AtomicCheckpointIO()])
     module.codec.register_forward_hook(
         lambda _module, inputs, _out: seen.append(
             (
@@ -138,7 +138,7 @@ def _fit(cfg: DictConfig, until: int, ckpt: Path | None = None, save: Path | Non
 def test_a_run_follows_its_schedule_and_resumes_within_it(composed: Composed, tmp_path: Path) -> None:
     """Stopped within a phase and resumed: the same updates, the same bits."""
     cfg = composed(*SCHEDULE)
-    schema.check_train(cfg)
+    checks.check_train(cfg)
     straight, seen = _fit(cfg, 6)
     early, late, last = ((2, 3, 64, 64), 1e-4, 0.1), ((1, 3, 128, 128), 1e-5, 0.1), ((1, 3, 128, 128), 1e-5, 0.0)
     assert seen == [early, early, late, late, last, last]

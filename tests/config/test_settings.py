@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp.config import schema, settings
+from regicomp.config import checks, settings
 
 Composed = Callable[..., DictConfig]
 
@@ -131,7 +131,7 @@ def test_the_table_is_long_enough() -> None:
 @pytest.mark.parametrize(("override", "setting", "expected"), WRONG, ids=[w[0] for w in WRONG])
 def test_wrong_settings_are_refused(composed: Composed, override: str, setting: str, expected: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"`{setting}`")) as caught:
-        schema.check_train(composed(*override.split()))
+        checks.check_train(composed(*override.split()))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -159,7 +159,7 @@ REG_OPTIONS = sorted(path.stem for path in (settings.conf_dir() / "reg").glob("*
     ],
 )
 def test_right_settings_are_accepted(composed: Composed, overrides: tuple[str, ...]) -> None:
-    schema.check_train(composed(*overrides, tiny=False))
+    checks.check_train(composed(*overrides, tiny=False))
 
 
 def test_quality_picks_lambda_and_widths(composed: Composed) -> None:
@@ -204,10 +204,10 @@ def test_a_run_can_be_given_a_name(composed: Composed) -> None:
 
 
 def test_small_crops_at_the_end_are_doubted(composed: Composed) -> None:
-    (line,) = schema.doubts(composed("data.crop=64"))
+    (line,) = checks.doubts(composed("data.crop=64"))
     assert "`data.crop` (=64)" in line
-    assert not schema.doubts(composed("data.crop=128"))
-    assert not schema.doubts(composed("data.crop=64", "trainer.max_steps=10", "phases=[{start: 5, crop: 128}]"))
+    assert not checks.doubts(composed("data.crop=128"))
+    assert not checks.doubts(composed("data.crop=64", "trainer.max_steps=10", "phases=[{start: 5, crop: 128}]"))
 
 
 def test_labels() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from regicomp.report import comparison, records, style, tables
+from regicomp.report.curves import curves_of
 
 KODAK = Path(__file__).resolve().parents[2] / "experiments" / "kodak"
 SPAN = 1.0  # the --min-span of its README's command
@@ -21,7 +22,7 @@ def test_tables_are_what_the_records_say(part: str) -> None:
     folder = KODAK / part
     collection = records.collect([folder / "runs"])
     assert not collection.skipped
-    curves, skipped = comparison.curves(collection.measurements)
+    curves, skipped = curves_of(collection.measurements)
     assert not skipped
     options = comparison.Options(min_span=SPAN)
     comparisons = comparison.compare(curves, options)

@@ -23,8 +23,9 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from regicomp.config import settings
+from regicomp.utils import cli
 
-settings.quiet_libraries()
+cli.quiet_libraries()
 
 STEPS = 16
 EVERY = 4
@@ -207,12 +208,12 @@ def newest_step(run: Path) -> int:
     Raises:
         ValueError: one is not.
     """
-    from regicomp.training import checkpointing
+    from regicomp.training import checkpoint_file
 
     steps = [0]
     for path in (run / "checkpoints").glob("step-*.ckpt"):
         try:
-            steps.append(int(checkpointing.read(path)["global_step"]))
+            steps.append(int(checkpoint_file.read(path)["global_step"]))
         except ValueError:
             if path.exists():  # else the run removed it meanwhile
                 raise

@@ -75,13 +75,13 @@ def _load_new(run: Path, seen: set[str]) -> None:
     Raises:
         ValueError: one cannot be read.
     """
-    from regicomp.training import checkpointing
+    from regicomp.training import checkpoint_file
 
     for path in (run / "checkpoints").glob("step-*.ckpt"):
         if path.name in seen:
             continue
         try:
-            checkpointing.read(path)
+            checkpoint_file.read(path)
         except (ValueError, FileNotFoundError):
             if path.exists():
                 raise

@@ -6,7 +6,7 @@ import harness
 import injections
 from benches import AFTER_TRAINING, Bench, Row, finite
 
-from regicomp.training import checkpointing, nonfinite_guard
+from regicomp.training import checkpoint_file, nonfinite_guard
 
 
 def spoilt_numbers(bench: Bench) -> list[Row]:
@@ -45,7 +45,7 @@ def stopped(bench: Bench) -> Row:
     tiny = bench.tiny("stopped")
     process = harness.start(tiny, "guard.patience=4", "guard.action=stop", before=injections.nan_for_long)
     told = process.wait() == 2 and "lower `reg.alpha`" in process.said() and "Traceback" not in process.said()
-    usable = nonfinite_guard.is_good(checkpointing.read(max((tiny.run / "checkpoints").iterdir()))["state_dict"])
+    usable = nonfinite_guard.is_good(checkpoint_file.read(max((tiny.run / "checkpoints").iterdir()))["state_dict"])
     return Row("the same with guard.action=stop", 1, int(told and usable), "exit 2, one line; checkpoint good")
 
 
@@ -53,10 +53,10 @@ def nan_in_checkpoint(bench: Bench) -> Row:
     """A number of the newest checkpoint is NaN, its checksum right: named, and the one before used."""
     tiny = bench.copy("nan-checkpoint", *AFTER_TRAINING)
     newest = max((tiny.run / "checkpoints").iterdir())
-    checkpoint = checkpointing.read(newest)
+    checkpoint = checkpoint_file.read(newest)
     weight = next(t for n, t in checkpoint["state_dict"].items() if n.endswith("weight"))
     weight[(0,) * weight.ndim] = float("nan")
-    checkpointing.write(checkpoint, newest)
+    checkpoint_file.write(checkpoint, newest)
     named = newest.name in harness.finish(tiny)
     good = named and not harness.differences(tiny.run, bench.reference)
     return Row("NaN in the newest checkpoint", 1, int(good), "named, the one before used; the same bits")

@@ -14,7 +14,7 @@ import injections
 from benches import AFTER_TRAINING, Bench, Row, finite
 from harness import Tiny
 
-from regicomp.training import checkpointing
+from regicomp.training import checkpoint_file, checkpointing
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ def flipped_bytes(bench: Bench, tries: int) -> Row:
     tiny = bench.copy("flipped", *AFTER_TRAINING)
     before, newest = sorted((tiny.run / "checkpoints").iterdir())
     content = newest.read_bytes()
-    identity = checkpointing.read(before)["regicomp"]
+    identity = checkpoint_file.read(before)["regicomp"]
     survived = 0
     for _ in range(tries):
         spoilt = bytearray(content)

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from regicomp import train
-from regicomp.config import schema
+from regicomp.config import checks
 from regicomp.evaluation import summary_picture
+from regicomp.training import run
 from regicomp.utils import files
 
 Composed = Callable[..., DictConfig]
@@ -81,8 +81,8 @@ def outcome(composed: Composed, images: Path, overrides: list[str]) -> str:
     folder = Path(tempfile.mkdtemp())
     try:
         cfg = composed("data.crop=64", *common, *overrides)
-        schema.check_train(cfg)
-        found = train.train(cfg, folder / "run")
+        checks.check_train(cfg)
+        found = run.train(cfg, folder / "run")
     except HydraException:  # an unknown group, option or key
         return "refused"
     except ValueError as error:

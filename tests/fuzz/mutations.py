@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regicomp.config import settings
 from regicomp.image_codec import container as bitstream
 from regicomp.image_codec.container import Container
+from regicomp.utils import cli
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SECONDS = 10.0  # a file may take
@@ -193,7 +193,7 @@ def main() -> None:
     args = parser.parse_args()
     faulthandler.enable()
     warnings.simplefilter("ignore")
-    settings.quiet_libraries()
+    cli.quiet_libraries()
     from tqdm import tqdm
 
     fuzzer = Fuzzer()

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from regicomp.config import resolvers
 from regicomp.launch import run_lock, sweep
-from regicomp.utils import files
 
 
 @given(st.text(min_size=1, max_size=400), st.text(min_size=1, max_size=400))
 def test_folder_names_are_safe_and_tell_settings_apart(first: str, second: str) -> None:
-    names = [files.folder_name(text) for text in (first, second)]
+    names = [resolvers.folder_name(text) for text in (first, second)]
     for name in names:
         assert 0 < len(name.encode()) < 200
         assert not set(name) & set("/\\ '\"[]{}")
@@ -28,7 +28,7 @@ def test_folder_names_are_safe_and_tell_settings_apart(first: str, second: str) 
 
 
 def test_a_name_that_is_fit_stays_readable() -> None:
-    assert files.folder_name("quality=1,reg.alpha=0.1") == "quality=1,reg.alpha=0.1"
+    assert resolvers.folder_name("quality=1,reg.alpha=0.1") == "quality=1,reg.alpha=0.1"
 
 
 def test_size_of_a_sweep() -> None:

@@ -13,6 +13,7 @@ import synthetic
 
 from regicomp.report import comparison, records
 from regicomp.report.comparison import Comparison, Options
+from regicomp.report.curves import curves_of
 
 FEW = Options(replicates=200)
 
@@ -20,7 +21,7 @@ FEW = Options(replicates=200)
 def _compared(folder: Path, options: Options = FEW) -> tuple[list[Comparison], list[str]]:
     """Comparisons by PSNR, and the lines about what was left out."""
     collection = records.collect([folder])
-    curves, skipped = comparison.curves(collection.measurements)
+    curves, skipped = curves_of(collection.measurements)
     said = [f"{s.where}: {s.why}" for s in (*collection.skipped, *skipped)]
     return [c for c in comparison.compare(curves, options) if c.metric == "psnr_db"], said
 
@@ -34,11 +35,11 @@ def _edit(path: Path, change: Any) -> None:
 def test_known_saving_is_found(tmp_path: Path) -> None:
     """Rates 2 % lower at equal quality give −2 %, on every test set, by both metrics, with an interval of no width."""
     synthetic.sweep(tmp_path, ("hyperprior", "elic"), jitter=0.0, testsets=("kodak", "ood/art"))
-    curves, skipped = comparison.curves(records.collect([tmp_path]).measurements)
+    curves, skipped = curves_of(records.collect([tmp_path]).measurements)
     comparisons = comparison.compare(curves, FEW)
     assert not skipped
     assert {(c.family.backbone, c.testset, c.metric) for c in comparisons} == {
-        (b, t, m) for b in ("hyperprior", "elic") for t in ("kodak", "ood/art") for m in comparison.METRICS
+        (b, t, m) for b in ("hyperprior", "elic") for t in ("kodak", "ood/art") for m in METRICS
     }
     for c in comparisons:
         assert c.percent == pytest.approx(-2, abs=1e-6)
@@ -72,7 +73,7 @@ def test_interval_holds_the_number_and_repeats(tmp_path: Path) -> None:
 def test_pairing_narrows_the_interval(tmp_path: Path) -> None:
     """The same images for both curves: how much images differ from each other does not blur the comparison."""
     synthetic.sweep(tmp_path, jitter=0.002, images=12)
-    curves, _ = comparison.curves(records.collect([tmp_path]).measurements)
+    curves, _ = curves_of(records.collect([tmp_path]).measurements)
     plain, regularized = sorted(curves, key=lambda c: c.family.alpha)
     paired = comparison.bootstrap(plain, regularized, "psnr_db", FEW)
     order = np.random.default_rng(0).permutation(12)

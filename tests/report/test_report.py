@@ -19,6 +19,7 @@ from regicomp.data import testsets
 from regicomp.evaluation import classical_codecs
 from regicomp.report import __main__ as command
 from regicomp.report import comparison, cost, figures, page, pictures, published, records, style
+from regicomp.report.curves import curves_of
 
 
 def _report(*arguments: object) -> str:
@@ -124,7 +125,7 @@ def test_page_escapes_what_users_name(tmp_path: Path) -> None:
     synthetic.write(tmp_path / "a&b<i>", content)
     synthetic.write(tmp_path / "old<u>", {"schema": "<u>"})
     collection = records.collect([tmp_path])
-    curves, skipped = comparison.curves(collection.measurements)
+    curves, skipped = curves_of(collection.measurements)
     comparisons = comparison.compare(curves, comparison.Options(replicates=100))
     html = page.render(
         page.Content(

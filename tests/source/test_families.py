@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from regicomp.config import schema, settings
+from regicomp.config import checks, settings
 from regicomp.image_codec import model_file
 from regicomp.source.autoregressive import AutoregressiveSource
 from regicomp.source.base import Parameters, SourceModel, to_patches
@@ -295,8 +295,8 @@ def test_groups_are_in_elic_s_proportions() -> None:
 def test_a_backbone_brings_its_own_family(composed: Callable[..., DictConfig], backbone: str, source: str) -> None:
     """… and both can be built and do one forward pass together."""
     cfg = composed(f"backbone={backbone}")
-    schema.check_train(cfg)
-    schema.check_train(composed(f"backbone={backbone}", tiny=False))
+    checks.check_train(cfg)
+    checks.check_train(composed(f"backbone={backbone}", tiny=False))
     assert settings.label("source", cfg.source._target_) == source
     assert settings.label("backbone", cfg.backbone._target_) == backbone
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -312,7 +312,7 @@ def test_a_backbone_brings_its_own_family(composed: Callable[..., DictConfig], b
 @pytest.mark.parametrize("source", ["hyperprior", "autoregressive", "elic", "mlicpp"])
 def test_any_family_with_any_backbone(composed: Callable[..., DictConfig], source: str) -> None:
     cfg = composed("backbone=attention", f"source={source}")
-    schema.check_train(cfg)
+    checks.check_train(cfg)
     assert settings.label("source", cfg.source._target_) == source
 
 
@@ -320,6 +320,6 @@ def test_a_width_that_a_codec_does_not_have_is_not_asked_for(composed: Callable[
     assert "M" not in composed("backbone=attention").backbone
     for value in ("null", "???"):
         with pytest.raises(ValueError, match=r"`backbone\.M`"):
-            schema.check_train(composed("backbone=elic", f"backbone.M={value}"))
+            checks.check_train(composed("backbone=elic", f"backbone.M={value}"))
     with pytest.raises(ValueError, match=r"`backbone\.N`.*from 1 to 6"):
-        schema.check_train(composed("backbone=attention", "quality=7", tiny=False))
+        checks.check_train(composed("backbone=attention", "quality=7", tiny=False))

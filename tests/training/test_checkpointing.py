@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regicomp.training import checkpointing
+from regicomp.training import checkpoint_file, checkpointing
 
 IDENTITY = {"backbone": "compressai.models.ScaleHyperprior", "configuration": "abc"}
 
@@ -21,7 +21,7 @@ def _write(folder: Path, step: int, identity: dict[str, str] | None = None) -> P
     state = {"weights": torch.arange(4.0) + step, "guard.lowered": torch.zeros(()), "guard.row": torch.zeros(())}
     state["guard.longest"] = torch.zeros(())
     content = {"global_step": step, "regicomp": identity or IDENTITY, "state_dict": state}
-    checkpointing.AtomicCheckpointIO().save_checkpoint(content, path)
+    checkpoint_file.AtomicCheckpointIO().save_checkpoint(content, path)
     return path
 
 
@@ -30,7 +30,7 @@ def test_last_is_the_newest(tmp_path: Path) -> None:
     _write(tmp_path, 900)
     newest = _write(tmp_path, 1000)
     assert checkpointing.find("last", tmp_path, IDENTITY) == newest
-    assert checkpointing.read(newest)["global_step"] == 1000
+    assert checkpoint_file.read(newest)["global_step"] == 1000
 
 
 def test_a_corrupt_newest_is_named_and_the_one_before_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -60,7 +60,7 @@ def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(1)}, tmp_path / "foreign.ckpt")
     with pytest.raises(ValueError, match="ends without a checksum"):
         checkpointing.find(str(tmp_path / "foreign.ckpt"), tmp_path, IDENTITY)
-    checkpointing.write({"weights": torch.zeros(1)}, tmp_path / "foreign.ckpt")
+    checkpoint_file.write({"weights": torch.zeros(1)}, tmp_path / "foreign.ckpt")
     with pytest.raises(ValueError, match=r"must be a checkpoint of regicomp\.train"):
         checkpointing.find(str(tmp_path / "foreign.ckpt"), tmp_path, IDENTITY)
 
@@ -72,9 +72,9 @@ class _Trap:
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    checkpointing.write({"regicomp": _Trap()}, tmp_path / "trap.ckpt")  # its checksum is right
+    checkpoint_file.write({"regicomp": _Trap()}, tmp_path / "trap.ckpt")  # its checksum is right
     with pytest.raises(ValueError, match="cannot be read"):
-        checkpointing.read(tmp_path / "trap.ckpt")
+        checkpoint_file.read(tmp_path / "trap.ckpt")
     assert not (tmp_path / "owned").exists()
 
 
@@ -88,7 +88,7 @@ def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
         spoilt[position] ^= 1
         newest.write_bytes(spoilt)
         with pytest.raises(ValueError, match="cannot be read"):
-            checkpointing.read(newest)
+            checkpoint_file.read(newest)
     assert checkpointing.find("last", tmp_path, IDENTITY) == before
     newest.write_bytes(content)
     assert checkpointing.find("last", tmp_path, IDENTITY) == newest
@@ -102,7 +102,7 @@ def test_a_cut_or_lengthened_file_is_noticed(tail: bytes, cut: int) -> None:
         for spoilt in (content[: cut % len(content)], content + tail):
             path.write_bytes(spoilt)
             with pytest.raises(ValueError, match="cannot be read"):
-                checkpointing.read(path)
+                checkpoint_file.read(path)
 
 
 def test_no_readable_checkpoint_is_an_error_not_a_new_run(tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_no_readable_checkpoint_is_an_error_not_a_new_run(tmp_path: Path) -> Non
 
 
 def _change(path: Path, name: str, value: float) -> None:
-    checkpoint = checkpointing.read(path)
+    checkpoint = checkpoint_file.read(path)
     checkpoint["state_dict"][name] = torch.full_like(checkpoint["state_dict"][name], value)
-    checkpointing.write(checkpoint, path)
+    checkpoint_file.write(checkpoint, path)
 
 
 def test_a_checkpoint_with_nan_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -131,7 +131,7 @@ def test_going_back_passes_over_what_is_not_good(tmp_path: Path) -> None:
     _change(spoilt, "weights", float("inf"))
     assert checkpointing.roll_back(tmp_path) == good
     assert [p.name for p in tmp_path.iterdir()] == [good.name]
-    assert float(checkpointing.read(good)["state_dict"]["guard.lowered"]) == 1
+    assert float(checkpoint_file.read(good)["state_dict"]["guard.lowered"]) == 1
     _change(good, "weights", float("nan"))
     assert checkpointing.roll_back(tmp_path) is None
     assert not list(tmp_path.iterdir())

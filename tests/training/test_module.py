@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from regicomp.data.datamodule import CropData
-from regicomp.train import build_networks
+from regicomp.training.build import build_networks
 from regicomp.training.module import Optimization, RegularizedCodec, noise_seed
 from regicomp.training.profiling import flops_a_crop
 

@@ -11,8 +11,8 @@ import torch
 from omegaconf import DictConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from regicomp.train import build_networks
 from regicomp.training import nonfinite_guard
+from regicomp.training.build import build_networks
 from regicomp.training.collapse_alarms import Alarms
 from regicomp.training.module import RegularizedCodec
 from regicomp.training.nonfinite_guard import Guard

@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from regicomp.train import build_networks
+from regicomp.training.build import build_networks
 from regicomp.training.quantization import Rows, noise_seed, share
 
 Composed = Callable[..., DictConfig]

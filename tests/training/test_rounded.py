@@ -10,7 +10,7 @@ from compressai.models import ScaleHyperprior
 from compressai.models.google import MeanScaleHyperprior
 from torch import nn
 
-from regicomp.training.rounded import RoundedReconstruction
+from regicomp.training.quantization import RoundedReconstruction
 
 
 @pytest.mark.parametrize("make", [ScaleHyperprior, MeanScaleHyperprior])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from regicomp.utils import files
+from regicomp.utils import cli, files
 
 
 def test_writing_replaces_the_whole_file(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_nan_is_no_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("`reg.alpha` (=-1)\n must be 0"), OSError(28, "No space left on device")])
 def test_mistakes_are_told_in_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught, files.told_in_one_line():
+    with pytest.raises(SystemExit) as caught, cli.told_in_one_line():
         raise error
     assert caught.value.code == 2
     told = capsys.readouterr().err
@@ -54,5 +54,5 @@ def test_mistakes_are_told_in_one_line(error: Exception, capsys: pytest.CaptureF
 
 def test_the_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    with pytest.raises(ValueError, match="why"), files.told_in_one_line():
+    with pytest.raises(ValueError, match="why"), cli.told_in_one_line():
         raise ValueError("why")

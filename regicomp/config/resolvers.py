@@ -1,0 +1,59 @@
+"""The resolvers that conf/ uses."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from regicomp.config.settings import label
+from regicomp.distributed import environment
+
+
+def _width(paper: Any, tiny: Any, *, _root_: DictConfig) -> int:
+    """Resolver `width`: a number, or a list indexed by quality, at size=paper; `tiny` at size=tiny."""
+    if _root_.size == "tiny":
+        return int(tiny)
+    if not isinstance(paper, ListConfig | list):
+        return int(paper)
+    quality = _root_.quality
+    if not isinstance(quality, int) or not 1 <= quality <= len(paper):
+        raise ValueError(f"`quality` (={quality}) must be a whole number from 1 to {len(paper)}")
+    return int(paper[quality - 1])
+
+
+def _by_size(paper: Any, tiny: Any, *, _root_: DictConfig) -> Any:
+    """Resolver `by_size`: the first value at size=paper, the second at size=tiny, for budgets."""
+    return tiny if _root_.size == "tiny" else paper
+
+
+def _label(group: str, *, _root_: DictConfig) -> str:
+    """Resolver `label`: the name of what is chosen in a group, such as `elic` of `backbone`."""
+    return label(group, _root_[group]._target_)
+
+
+def register_resolvers() -> None:
+    """Make the resolvers that conf/ uses known to OmegaConf."""
+    OmegaConf.register_new_resolver("width", _width, replace=True)
+    OmegaConf.register_new_resolver("by_size", _by_size, replace=True)
+    OmegaConf.register_new_resolver("label", _label, replace=True)
+    OmegaConf.register_new_resolver("run_folder", folder_name, replace=True)
+    OmegaConf.register_new_resolver("job_name", environment.job_name, replace=True)
+
+
+_LONGEST_NAME = 160  # file systems allow 255 bytes
+
+
+def folder_name(overrides: str) -> str:
+    """A run's folder in its sweep: its overrides, made fit for a file system; long ones end in a digest.
+
+    Args:
+        overrides: Hydra's `hydra.job.override_dirname`, such as "quality=1,reg.alpha=0.1".
+    """
+    name = re.sub(r"[^A-Za-z0-9=.,+_-]+", "-", overrides).strip("-.") or "run"
+    if len(name) <= _LONGEST_NAME and name == overrides:
+        return name
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    return f"{name[:_LONGEST_NAME]}-{digest}"

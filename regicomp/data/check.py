@@ -1,0 +1,81 @@
+"""Looking over a folder of training images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from regicomp.data import images
+from regicomp.data.images import NOTED, REFUSED, BadImage
+
+
+class Finding(NamedTuple):
+    """What was found out about one file; `refused` is a key of REFUSED, `noted` are keys of NOTED."""
+
+    path: str
+    bytes: int
+    width: int | None
+    height: int | None
+    refused: str | None
+    message: str
+    noted: tuple[str, ...]
+
+
+def examine(path: Path, crop: int) -> Finding:
+    """Decode one file as training does."""
+    size, width, height, noted = 0, None, None, ()
+    try:
+        size = path.stat().st_size
+        width, height, noted = images.header(path)
+        if min(width, height) < crop:
+            raise BadImage(f"{path}: {width}x{height} is smaller than `--crop` (={crop})", "small")
+        images.read(path)
+    except BadImage as error:
+        return Finding(str(path), size, width, height, error.kind, str(error), noted)
+    except OSError as error:
+        return Finding(str(path), size, None, None, "storage", f"{path}: {error}", ())
+    return Finding(str(path), size, width, height, None, "", noted)
+
+
+def scan(folders: Iterable[Path], crop: int, jobs: int) -> list[Finding]:
+    """Examine all image files below some folders in parallel processes.
+
+    Raises:
+        ValueError: a folder is missing or holds no image.
+    """
+    paths = images.find(folders)
+    with ProcessPoolExecutor(jobs) as processes:
+        found = processes.map(partial(examine, crop=crop), paths, chunksize=max(1, min(64, len(paths) // (4 * jobs))))
+        return list(tqdm(found, total=len(paths), desc="checking", unit="image", delay=1))
+
+
+def unused(folders: Iterable[Path]) -> dict[str, int]:
+    """Files below some folders that are not looked at, counted by suffix."""
+    counts: Counter[str] = Counter()
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.suffix.lower() not in images.SUFFIXES and path.is_file():
+                counts[path.suffix.lower() or path.name] += 1
+    return dict(counts.most_common())
+
+
+def report(findings: Sequence[Finding], others: dict[str, int], crop: int) -> dict[str, object]:
+    """The report as a JSON value: counts, and every file that is refused or changed."""
+    used = [f for f in findings if f.refused is None]
+    return {
+        "schema": 1,
+        "crop": crop,
+        "images": len(findings),
+        "used": len(used),
+        "refused": {kind: [f._asdict() for f in findings if f.refused == kind] for kind in REFUSED},
+        "noted": {kind: [f._asdict() for f in used if kind in f.noted] for kind in NOTED},
+        "other_files": others,
+        "pixels": sum((f.width or 0) * (f.height or 0) for f in used),
+        "bytes": sum(f.bytes for f in used),
+    }

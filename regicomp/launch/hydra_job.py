@@ -1,0 +1,48 @@
+"""What Hydra knows of the job that runs: its sweep and its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from regicomp.utils import files
+
+
+def in_sweep() -> bool:
+    """Whether this is a run of a Hydra multirun."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def sweep_name() -> str | None:
+    """The folder name of the multirun this run belongs to, if any."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized() or not in_sweep():
+        return None
+    return Path(HydraConfig.get().sweep.dir).name
+
+
+def run_dir() -> Path:
+    """The run directory that Hydra chose for this job."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def write_composed(cfg: DictConfig, run_dir: Path) -> None:
+    """Write what was composed to `run_dir`/.hydra as Hydra does; nothing, where Hydra did not start the run.
+
+    Hydra itself would write it before the folder is known to be free (`hydra.output_subdir` is null for that reason).
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return
+    composed: Any = HydraConfig.instance().cfg
+    for name, value in (("config", cfg), ("hydra", composed), ("overrides", composed.hydra.overrides.task)):
+        files.write_bytes(run_dir / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(value).encode())

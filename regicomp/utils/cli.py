@@ -1,0 +1,43 @@
+"""Manners of a command line: one line for a user's mistake, no banners."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+
+
+def quiet_libraries() -> None:
+    """Silence libraries' banners and the deprecations between libraries, which a user cannot mend.
+
+    Must run before torch and lightning are imported.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")
+    # CompressAI 1.2.8 scripts a helper at import; Lightning 2.6 asks PyTorch for a tree's leaves the old way.
+    warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
+    # Batches are a function of the update, so the loader goes on where it was with no state of its own.
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
+    warnings.filterwarnings("ignore", message="The .srun. command is available")  # a sweep's launcher uses it, not we
+    # Set on the very logger that speaks: Lightning sets its parents' levels at import.
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Turn a user's mistake (ValueError) or a failing disk (OSError) into one line and exit status 2.
+
+    HYDRA_FULL_ERROR=1 shows the traceback instead.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from error
