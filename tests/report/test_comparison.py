@@ -13,7 +13,7 @@ import synthetic
 
 from regicomp.report import comparison, records
 from regicomp.report.comparison import Comparison, Options
-from regicomp.report.curves import curves_of
+from regicomp.report.curves import METRICS, curves_of
 
 FEW = Options(replicates=200)
 
