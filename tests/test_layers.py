@@ -9,6 +9,7 @@ import regicomp
 
 # Levels from the top; a command is a module (or, for `report`, also a room) of the package's root.
 LEVELS = (
+    ("__main__",),
     ("train", "evaluate", "codec", "fetch", "shards", "check_data", "identities"),
     ("theory",),
     ("report", "training"),
@@ -23,7 +24,7 @@ LEVELS = (
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PACKAGE = Path(regicomp.__file__).parent
-COMMANDS = {*LEVELS[0], "report"}
+COMMANDS = {*LEVELS[0], *LEVELS[1], "report"}
 
 
 def _room(path: Path) -> str:
