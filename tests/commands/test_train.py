@@ -21,6 +21,7 @@ from safetensors import safe_open
 from regicomp.config import settings
 from regicomp.image_codec import model_file
 from regicomp.training import build, checkpoint_file
+from regicomp.training.run import train
 from regicomp.utils import files
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -178,9 +179,9 @@ def test_a_full_disk_leaves_no_half_record(
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_json", full)
         with pytest.raises(OSError, match="No space left"):
-            run.train(cfg, run)
+            train(cfg, run)
     assert not (run / "results.json").exists()
-    run.train(cfg, run)
+    train(cfg, run)
     assert _record(run) == _record(finished[0])
 
 
