@@ -61,6 +61,18 @@ def resolve(precision: str, channels_last: bool | str, codec: nn.Module, device_
     return Precision("bf16-mixed" if bf16 else "32-true", use)
 
 
+@contextmanager
+def exact_float32(device_type: str) -> Iterator[None]:
+    """Within it float32 means float32: autocast is off, and CUDA rounds no factor to TF32's 10 bits."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
 class _Float32Island:
     """Hooks that run one module outside autocast on float32 inputs."""
 

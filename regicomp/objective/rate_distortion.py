@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_msssim import ms_ssim
 from torch import Tensor
+
+from regicomp.backbone.precision import exact_float32
 
 DISTORTIONS = ("mse", "ms_ssim")
 
@@ -38,6 +40,37 @@ def mse_255(x: Tensor, x_hat: Tensor) -> Tensor:
     return torch.mean((255 * (x_hat.float() - x.float())) ** 2)
 
 
+class _MsSsim(torch.autograd.Function):
+    """MS-SSIM of each image, in exact float32 whatever autocast and CUDA's settings are, and so its gradient.
+
+    The variances that it compares are small differences of large products: of two grey levels of noise bf16 leaves
+    nothing. The gradient is taken in the forward pass, for backward passes run under settings of their own.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, x_hat: Tensor) -> Tensor:
+        differentiate = ctx.needs_input_grad[1]
+        with exact_float32(x.device.type), torch.set_grad_enabled(differentiate):
+            leaf = x_hat.detach().float().requires_grad_(differentiate)
+            similarity = ms_ssim(x.detach().float(), leaf, data_range=1.0, size_average=False)
+            if differentiate:
+                ctx.save_for_backward(torch.autograd.grad(similarity.sum(), leaf)[0].to(x_hat.dtype))
+        return similarity.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
+        return None, grads[0].reshape(-1, 1, 1, 1) * ctx.saved_tensors[0]
+
+
+def ms_ssim_of_each(x: Tensor, x_hat: Tensor) -> Tensor:
+    """MS-SSIM of each image, (B,), float32; differentiable once, in x̂.
+
+    Args:
+        x, x_hat: source and reconstruction in [0, 1], (B, 3, H, W) with sides of at least 161 pixels.
+    """
+    return _MsSsim.apply(x, x_hat)  # pyright: ignore[reportReturnType]
+
+
 class RateDistortion:
     """L = R + λD (CompressAI's convention for λ).
 
@@ -61,7 +94,7 @@ class RateDistortion:
         """D of a batch, scalar."""
         if self.kind == "mse":
             return mse_255(x, x_hat)
-        return 1 - ms_ssim(x.float(), x_hat.float(), data_range=1.0)
+        return 1 - ms_ssim_of_each(x, x_hat).mean()
 
     def terms(self, x: Tensor, x_hat: Tensor, likelihoods: Iterable[Tensor]) -> Terms:
         """The loss and its terms for images x, x̂ (B, 3, H, W) and the latents' likelihoods."""

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from pytorch_msssim import ms_ssim
 
 from regicomp.objective.rate_distortion import RateDistortion, mse_255, rate_bpp
 
@@ -46,3 +47,64 @@ def test_pull_is_the_distortion_s_gradient(kind: str) -> None:
 def test_wrong_arguments_are_refused(lmbda: float, kind: str) -> None:
     with pytest.raises(ValueError, match=r"`objective\."):
         RateDistortion(lmbda, kind)
+
+
+def _grainy(levels: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A smooth image, and the same with noise of so many grey levels."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, 6, 6, generator=generator)
+    x = torch.nn.functional.interpolate(x, (176, 176), mode="bicubic").clamp(0, 1)
+    return x, x + levels / 255 * torch.randn(x.shape, generator=generator)
+
+
+@pytest.mark.parametrize("levels", [2, 20])
+def test_ms_ssim_is_float32_under_autocast(levels: float) -> None:
+    """Variances are small differences of large products: in bf16 nothing is left of them."""
+    x, x_hat = _grainy(levels)
+    objective = RateDistortion(1.0, "ms_ssim")
+    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    for bf16 in (False, True):
+        leaf = x_hat.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            loss = objective.terms(x, leaf, [torch.full((1, 8), 0.5)]).distortion
+            pull = objective.pull(x, leaf)
+        loss.backward()
+        assert leaf.grad is not None
+        found.append((loss.detach(), leaf.grad, pull))
+    assert float(found[1][0]) > 0
+    for exact, under_autocast in zip(*found, strict=True):
+        torch.testing.assert_close(under_autocast, exact, rtol=1e-5, atol=1e-9)
+
+
+def test_ms_ssim_and_its_gradient_are_those_of_float64() -> None:
+    x, x_hat = _grainy(20)
+    leaf = x_hat.clone().requires_grad_()
+    (RateDistortion(1.0, "ms_ssim").distortion(x, leaf) * 3).backward()
+    double = x_hat.double().requires_grad_()
+    expected = 1 - ms_ssim(x.double(), double, data_range=1.0)
+    (expected * 3).backward()
+    assert float(expected.detach()) == pytest.approx(
+        float(RateDistortion(1.0, "ms_ssim").distortion(x, x_hat)), rel=1e-4
+    )
+    assert leaf.grad is not None
+    assert double.grad is not None
+    similarity = torch.cosine_similarity(leaf.grad.flatten(), double.grad.float().flatten(), dim=0)
+    assert float(similarity) == pytest.approx(1, abs=1e-4)
+    assert float(leaf.grad.norm()) == pytest.approx(float(double.grad.norm()), rel=1e-3)
+
+
+def test_ms_ssim_on_cuda_is_computed_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TF32 keeps 10 bits of a product. The setting is the process's own afterwards."""
+    seen: list[bool] = []
+
+    def watched(*args: torch.Tensor, **settings: object) -> torch.Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32 or torch.is_autocast_enabled("cpu"))
+        return ms_ssim(*args, **settings)
+
+    monkeypatch.setattr("regicomp.objective.rate_distortion.ms_ssim", watched)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        RateDistortion(1.0, "ms_ssim").distortion(*_grainy(2))
+        assert torch.is_autocast_enabled("cpu")
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32
