@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -60,5 +61,36 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path` whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    """Write `value` as JSON to `path` whole or not at all; see `laid_out`.
+
+    Raises:
+        ValueError: `value` holds a number that JSON does not have.
+    """
+    write_bytes(path, f"{laid_out(value)}\n".encode())
+
+
+def laid_out(value: Any, indent: str = "") -> str:
+    """JSON text of `value` in which a table has a line a row: what holds no list or object is on one line.
+
+    The neighbours in a list or object that are numbers, strings, booleans or null share a line, too.
+    """
+    members = value.values() if isinstance(value, dict) else value if _nests(value) else ()
+    if not any(map(_nests, members)):
+        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    inner = indent + " "
+    lines: list[str] = []
+    open_line = False
+    names = (f"{laid_out(str(key))}: " for key in value) if isinstance(value, dict) else repeat("")
+    for name, member in zip(names, members, strict=False):
+        text = name + laid_out(member, inner)
+        if open_line and not _nests(member):
+            lines[-1] += f", {text}"
+        else:
+            lines.append(inner + text)
+        open_line = not _nests(member)
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    return f"{first}\n" + ",\n".join(lines) + f"\n{indent}{last}"
+
+
+def _nests(value: Any) -> bool:
+    return isinstance(value, dict | list | tuple)

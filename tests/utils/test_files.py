@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from regicomp.utils import cli, files
 
@@ -14,8 +17,30 @@ from regicomp.utils import cli, files
 def test_writing_replaces_the_whole_file(tmp_path: Path) -> None:
     files.write_json(tmp_path / "new" / "a.json", {"a": 1})
     files.write_json(tmp_path / "new" / "a.json", {"b": "é"})
-    assert (tmp_path / "new" / "a.json").read_text(encoding="utf-8") == '{\n "b": "é"\n}\n'
+    assert (tmp_path / "new" / "a.json").read_text(encoding="utf-8") == '{"b": "é"}\n'
     assert os.listdir(tmp_path / "new") == ["a.json"]
+
+
+_PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+
+
+@given(st.recursive(_PLAIN, lambda part: st.lists(part) | st.dictionaries(st.text(), part), max_leaves=20))
+def test_what_is_laid_out_reads_back(value: object) -> None:
+    assert json.loads(files.laid_out(value)) == value
+
+
+def test_a_table_has_a_line_a_row() -> None:
+    rows = [{"name": "a", "bpp": 0.5}, {"name": "b", "bpp": 0.25}]
+    assert files.laid_out({"bpp": 0.375, "psnr_db": 30.0, "images": rows, "seed": 0}).splitlines() == [
+        "{",
+        ' "bpp": 0.375, "psnr_db": 30.0,',
+        ' "images": [',
+        '  {"name": "a", "bpp": 0.5},',
+        '  {"name": "b", "bpp": 0.25}',
+        " ],",
+        ' "seed": 0',
+        "}",
+    ]
 
 
 @pytest.mark.parametrize("moment", ["write", "fsync", "replace"])
