@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "measure a trained codec on other images (Hydra)",
     "report": "turn records into BD-rates, tables, figures and a page",
     "codec": "encode and decode pictures; describe files",
+    "export": "write a codec's transforms as ONNX graphs",
     "fetch": "download and verify named data sets",
     "shards": "pack training images into shards",
     "check-data": "look over a folder of training images",
