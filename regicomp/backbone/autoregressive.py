@@ -1,6 +1,6 @@
 """The two backbones with a 5×5 causal context, coded in wavefronts and evaluated as they are coded.
 
-CompressAI's classes code position after position, and round y to whole numbers in their evaluation forward pass but
+CompressAI's classes code position after position, and round y to integers in their evaluation forward pass but
 round y - μ in `compress`, where μ depends on what was coded before: their forward pass is neither the decoder's
 picture nor its rate. Here all positions of equal column + 3·row are coded at once. The context of a position is two
 rows above, up to two columns to either side, and two columns to the left. There column + 3·row is smaller, so that all
@@ -22,7 +22,7 @@ from compressai.models import Cheng2020Attention, JointAutoregressiveHierarchica
 from torch import Tensor
 
 from regicomp.backbone.fast_layers import quicken
-from regicomp.backbone.latent_coding import Head, Quantize, Stop, Taps, WalkedCodec, rows
+from regicomp.backbone.latent_coding import Head, PartialConvolution, Pass, Quantize, WalkedCodec, rows
 
 _ROW = 3  # how many fronts a row is behind the one above: half the context's width, rounded up
 
@@ -47,17 +47,16 @@ class _Wavefront(WalkedCodec, JointAutoregressiveHierarchicalPriors):
         params = self.h_s(z_hat)
         h, w = params.shape[2:]
         of_params, of_context = slice(params.shape[1]), slice(params.shape[1], None)
-        head, taps = Head(self.entropy_parameters), Taps(self.context_prediction, h, w)
+        head, masked = Head(self.entropy_parameters), PartialConvolution(self.context_prediction, h, w)
         begun = head.begin(rows(params), of_params)
-        y_hat = taps.frame(self.context_prediction.in_channels)
+        y_hat = masked.padded_grid(self.context_prediction.in_channels)
         for front in fronts(h, w, params.device):
-            centres = taps.framed(front, w)
-            context = taps(y_hat, centres)
+            centres = masked.in_padded(front, w)
+            context = masked(y_hat, centres)
             predicted = head.end(head.more(begun[front], context, of_context))
             scales, means = predicted.chunk(2, dim=1)
-            stop = Stop(self.gaussian_conditional, front, slice(None), scales, means)
-            y_hat[centres] = quantize(stop)
-        return taps.inside(y_hat, h, w)
+            y_hat[centres] = quantize(Pass(self.gaussian_conditional, front, slice(None), scales, means))
+        return masked.unpadded(y_hat, h, w)
 
 
 class Autoregressive(_Wavefront):

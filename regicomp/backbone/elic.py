@@ -17,7 +17,7 @@ from compressai.models import Elic2022Official
 from torch import Tensor
 
 from regicomp.backbone.fast_layers import quicken
-from regicomp.backbone.latent_coding import Head, Quantize, Stop, Taps, WalkedCodec, rows
+from regicomp.backbone.latent_coding import Head, PartialConvolution, Pass, Quantize, WalkedCodec, rows
 
 
 class Elic(WalkedCodec, Elic2022Official):
@@ -27,7 +27,7 @@ class Elic(WalkedCodec, Elic2022Official):
 
         groups before ──► channel context ──┬──────────────► head ──► anchors
         hyper ──────────────────────────────┤                            │
-        anchors ──► 12 of 5×5 taps ─────────┴──────────────► head ──► others
+        anchors ──► masked 5×5 convolution ─┴──────────────► head ──► others
 
     Args:
         N: channels of the transforms and of z.
@@ -66,23 +66,23 @@ class Elic(WalkedCodec, Elic2022Official):
         start = 0
         for k, width in enumerate(self.groups):
             group, context = latents.y.latent_codec[f"y{k}"], slice(2 * width)
-            head, taps = Head(group.entropy_parameters), Taps(group.context_prediction, h, w)
+            head, masked = Head(group.entropy_parameters), PartialConvolution(group.context_prediction, h, w)
             model, channels = group.y.gaussian_conditional, slice(start, start + width)
             known = side
             if start:
                 before = y_hat[:, :start].reshape(1, h, w, start).permute(0, 3, 1, 2)
                 known = torch.cat([rows(latents.y.channel_context[f"y{k}"](before)), side], dim=1)
             begun = head.begin(known, slice(2 * width, None))
-            frame = taps.frame(width)
+            padded = masked.padded_grid(width)
 
             scales, means = head.end(begun[anchors]).chunk(2, dim=1)
-            values = quantize(Stop(model, anchors, channels, scales, means))
-            frame[taps.framed(anchors, w)] = values
+            values = quantize(Pass(model, anchors, channels, scales, means))
+            padded[masked.in_padded(anchors, w)] = values
             y_hat[anchors, channels] = values
 
-            centres = taps.framed(others, w)
-            begun = head.more(begun[others], taps(frame, centres), context)
+            centres = masked.in_padded(others, w)
+            begun = head.more(begun[others], masked(padded, centres), context)
             scales, means = head.end(begun).chunk(2, dim=1)
-            y_hat[others, channels] = quantize(Stop(model, others, channels, scales, means))
+            y_hat[others, channels] = quantize(Pass(model, others, channels, scales, means))
             start += width
         return y_hat.t().reshape(1, -1, h, w).contiguous()

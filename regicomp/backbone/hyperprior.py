@@ -10,11 +10,11 @@ from compressai.models import ScaleHyperprior
 from torch import Tensor
 
 from regicomp.backbone.fast_layers import quicken
-from regicomp.backbone.latent_coding import Quantize, Stop, WalkedCodec, rows
+from regicomp.backbone.latent_coding import Pass, Quantize, WalkedCodec, rows
 
 
 class Hyperprior(WalkedCodec, ScaleHyperprior):
-    """One stop: all of y, zero-mean Gaussians whose scales ẑ tells.
+    """All of y is coded in one pass, with zero-mean Gaussians whose scales are predicted from ẑ.
 
     Args:
         N: channels of the transforms.
@@ -35,5 +35,5 @@ class Hyperprior(WalkedCodec, ScaleHyperprior):
         h, w = scales.shape[2:]
         everywhere = torch.arange(h * w, device=scales.device)
         of_rows = rows(scales)
-        stop = Stop(self.gaussian_conditional, everywhere, slice(None), of_rows, torch.zeros_like(of_rows))
-        return quantize(stop).t().reshape(scales.shape).contiguous()
+        everything = Pass(self.gaussian_conditional, everywhere, slice(None), of_rows, torch.zeros_like(of_rows))
+        return quantize(everything).t().reshape(scales.shape).contiguous()

@@ -1,11 +1,11 @@
 """Codecs whose three ways through the latent, evaluation, compression and decompression, are one walk.
 
-A walk visits the samples of y in coding order. At each stop it predicts Gaussians of some samples from what is decoded
-and asks for their decoded values: the encoder rounds its y, the decoder reads them from the stream. Since encoder and
-decoder run the very same function on tensors of the same shapes, they compute the same numbers to the last bit, and
-images of a batch are walked one at a time, so that the batch does not matter either.
+A walk visits the samples of y in coding order, in passes. Each pass predicts Gaussians of some samples from what is
+decoded and asks for their decoded values: the encoder rounds its y, the decoder reads them from the stream. Since both
+run the very same function on tensors of the same shapes, they compute the same numbers to the last bit. Images of a
+batch are walked one at a time, so the batch does not matter either.
 
-Legend: B batch, H W pixels, M channels of y, h w its grid, L = h·w positions in row-major order, n of them at a stop.
+Legend: B batch, H W pixels, M channels of y, h w its grid, L = h·w positions in row-major order, n of them in a pass.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from regicomp.entropy_coding import symbol_streams
 STRIDE = 64  # pixels between neighbouring samples of z
 
 
-class Stop(NamedTuple):
-    """Samples of y that are coded at once, and what is predicted of them."""
+class Pass(NamedTuple):
+    """Samples of y that are coded at once, with their predicted scales and means."""
 
     model: GaussianConditional
     positions: Tensor  # of the L, (n,)
@@ -37,15 +37,15 @@ class Stop(NamedTuple):
     means: Tensor
 
 
-# Decoded values of a stop's samples, (n, c), float32.
-Quantize = Callable[[Stop], Tensor]
+# Decoded values of a pass's samples, (n, c), float32.
+Quantize = Callable[[Pass], Tensor]
 
 
 class Walked(NamedTuple):
-    """What became of a latent: decoded, and as it was predicted."""
+    """A latent after its walk: its decoded values, and the passes that predicted them."""
 
     y_hat: Tensor  # (1, M, h, w)
-    stops: list[Stop]
+    passes: list[Pass]
 
 
 class _Known(NamedTuple):
@@ -71,7 +71,7 @@ def one_thread() -> Iterator[None]:
 
 
 def steps(values: Tensor, centre: Tensor) -> Tensor:
-    """The whole number of steps from `centre` nearest to `values`; no negative zero, as decoded symbols have none."""
+    """The integer number of steps from `centre` nearest to `values`; no negative zero, as decoded symbols have none."""
     return torch.round(values - centre) + 0.0
 
 
@@ -80,8 +80,8 @@ def rows(grid: Tensor) -> Tensor:
     return grid[0].flatten(1).t().contiguous()
 
 
-class Taps:
-    """A masked convolution with padding, at chosen positions of one image and only for its open taps.
+class PartialConvolution:
+    """A masked convolution with padding, computed at chosen positions of one image and from unmasked weights only.
 
     Args:
         layer: k×k, stride 1; C channels to D.
@@ -95,29 +95,29 @@ class Taps:
         self.size = (h + 2 * self.margin) * self.width
         mask: Tensor = layer.mask  # pyright: ignore[reportAssignmentType]
         at_row, at_column = (index.tolist() for index in mask[0, 0].nonzero(as_tuple=True))
-        taps = [layer.weight[:, :, r, c] for r, c in zip(at_row, at_column, strict=True)]
-        self.weight = torch.cat(taps, dim=1)  # (D, taps·C)
+        kernel = [layer.weight[:, :, r, c] for r, c in zip(at_row, at_column, strict=True)]
+        self.weight = torch.cat(kernel, dim=1)  # (D, unmasked positions of the kernel · C)
         self.bias = layer.bias
         shifts = [r * self.width + c for r, c in zip(at_row, at_column, strict=True)]
         self.shifts = torch.tensor(shifts, device=layer.weight.device)
 
-    def frame(self, channels: int) -> Tensor:
-        """An empty grid with margins for this convolution to read, (positions of the framed grid, C)."""
+    def padded_grid(self, channels: int) -> Tensor:
+        """Zeros for the grid and the padding that this convolution reads, (positions of the padded grid, C)."""
         return torch.zeros(self.size, channels, device=self.weight.device)
 
-    def framed(self, positions: Tensor, w: int) -> Tensor:
-        """Where the positions of the grid, (n,), are in the frame."""
+    def in_padded(self, positions: Tensor, w: int) -> Tensor:
+        """Indices in the padded grid of positions of the grid, (n,)."""
         return (positions // w + self.margin) * self.width + positions % w + self.margin
 
-    def __call__(self, frame: Tensor, centres: Tensor) -> Tensor:
-        """(positions of the frame, C) and centres, (n,), in it -> (n, D)."""
+    def __call__(self, padded: Tensor, centres: Tensor) -> Tensor:
+        """Outputs at `centres`, indices in the padded grid: (positions of the padded grid, C), (n,) -> (n, D)."""
         corners = centres - self.margin * (self.width + 1)
-        patches = frame.index_select(0, (corners[:, None] + self.shifts).flatten())
+        patches = padded.index_select(0, (corners[:, None] + self.shifts).flatten())
         return F.linear(patches.reshape(len(centres), -1), self.weight, self.bias)
 
-    def inside(self, frame: Tensor, h: int, w: int) -> Tensor:
-        """The grid without its margins, (1, C, h, w)."""
-        grid = frame.unflatten(0, (-1, self.width))[self.margin : self.margin + h, self.margin : self.margin + w]
+    def unpadded(self, padded: Tensor, h: int, w: int) -> Tensor:
+        """The grid without its padding, (1, C, h, w)."""
+        grid = padded.unflatten(0, (-1, self.width))[self.margin : self.margin + h, self.margin : self.margin + w]
         return grid.permute(2, 0, 1)[None].contiguous()
 
 
@@ -186,7 +186,7 @@ class WalkedCodec(CompressionModel):
 
         Args:
             z_hat: decoded hyper-latent, (1, N, h/4, w/4).
-            quantize: gives the decoded values of a stop's samples; each sample is in one stop.
+            quantize: gives the decoded values of a pass's samples; each sample is in exactly one pass.
 
         Returns:
             The decoded latent, (1, M, h, w), contiguous.
@@ -194,7 +194,7 @@ class WalkedCodec(CompressionModel):
 
     @property
     def downsampling_factor(self) -> int:
-        """What the sides of an image must be multiples of, in pixels."""
+        """Pixels that the height and width of an image must be multiples of."""
         return STRIDE
 
     def forward(self, x: Tensor) -> dict[str, Any]:
@@ -222,10 +222,10 @@ class WalkedCodec(CompressionModel):
             walked = self._walk_of(y, steps(z, medians) + medians)
             given = rows(y)
             y_likelihoods = torch.empty_like(given)
-            for stop in walked.stops:
-                own = given[stop.positions, stop.channels]
-                _, likelihoods = stop.model(own, stop.scales, stop.means, training=False)
-                y_likelihoods[stop.positions, stop.channels] = likelihoods
+            for current in walked.passes:
+                own = given[current.positions, current.channels]
+                _, likelihoods = current.model(own, current.scales, current.means, training=False)
+                y_likelihoods[current.positions, current.channels] = likelihoods
         y_likelihoods = y_likelihoods.t().unflatten(1, y.shape[2:])[None]
         return self._synthesize(walked.y_hat), y_likelihoods, z_likelihoods
 
@@ -242,14 +242,14 @@ class WalkedCodec(CompressionModel):
         if known is not None and torch.equal(known.y, y) and torch.equal(known.z_hat, z_hat):
             return known.walked
         given = rows(y)
-        stops: list[Stop] = []
+        passes: list[Pass] = []
 
-        def quantize(stop: Stop) -> Tensor:
-            stops.append(stop)
-            return steps(given[stop.positions, stop.channels], stop.means) + stop.means
+        def quantize(current: Pass) -> Tensor:
+            passes.append(current)
+            return steps(given[current.positions, current.channels], current.means) + current.means
 
         with one_thread():
-            walked = Walked(self.walk(z_hat, quantize), stops)
+            walked = Walked(self.walk(z_hat, quantize), passes)
         if self._remembers:
             self._known = _Known(y, z_hat, walked)
         return walked
@@ -281,9 +281,9 @@ class WalkedCodec(CompressionModel):
             walked = self._walk_of(y, symbols + medians)
             given = rows(y)
             parts: list[symbol_streams.Part] = []
-            for stop in walked.stops:
-                own = steps(given[stop.positions, stop.channels], stop.means)
-                parts.append((stop.model, own, symbol_streams.scale_indexes(stop.model, stop.scales)))
+            for current in walked.passes:
+                own = steps(given[current.positions, current.channels], current.means)
+                parts.append((current.model, own, symbol_streams.scale_indexes(current.model, current.scales)))
         of_z = symbol_streams.encode([symbol_streams.of_z(self.bottleneck, symbols)])  # first, as it is decoded first
         of_y = symbol_streams.encode(symbol_streams.joined(parts))
         return {"strings": [[of_y], [of_z]], "shape": z.shape[-2:], "y_hat": walked.y_hat}
@@ -306,8 +306,10 @@ class WalkedCodec(CompressionModel):
         z_hat = symbol_streams.read_z(self.bottleneck, of_z, *shape) + self._medians()
         decoder = symbol_streams.Decoder(of_y)
 
-        def quantize(stop: Stop) -> Tensor:
-            return decoder.take(stop.model, symbol_streams.scale_indexes(stop.model, stop.scales)) + stop.means
+        def quantize(current: Pass) -> Tensor:
+            return (
+                decoder.take(current.model, symbol_streams.scale_indexes(current.model, current.scales)) + current.means
+            )
 
         with torch.autocast(z_hat.device.type, enabled=False), one_thread():
             y_hat = self.walk(z_hat, quantize)

@@ -20,7 +20,7 @@ from regicomp.backbone.autoregressive import Attention, Autoregressive, fronts
 from regicomp.backbone.elic import Elic
 from regicomp.backbone.fast_layers import QuickDeconvolution, QuickGDN
 from regicomp.backbone.hyperprior import Hyperprior
-from regicomp.backbone.latent_coding import Stop
+from regicomp.backbone.latent_coding import Pass
 from regicomp.backbone.mlicpp import MLICPlusPlus
 from regicomp.backbone.precision import transforms_in
 from regicomp.data import images
@@ -210,25 +210,25 @@ def test_a_front_predicts_what_position_after_position_would(codecs: dict[str, A
     symbols = torch.randint(-5, 6, (h * w, codec.M), generator=torch.Generator().manual_seed(0)).float()
     scales, means = torch.empty(2, h * w, codec.M)
 
-    def quantize(stop: Stop) -> Tensor:
-        scales[stop.positions], means[stop.positions] = stop.scales, stop.means
-        return symbols[stop.positions] + stop.means
+    def quantize(current: Pass) -> Tensor:
+        scales[current.positions], means[current.positions] = current.scales, current.means
+        return symbols[current.positions] + current.means
 
     y_hat = codec.walk(z_hat, quantize)
     params = codec.h_s(z_hat)
     weight = codec.context_prediction.weight * codec.context_prediction.mask
-    framed = F.pad(torch.zeros_like(y_hat), (2,) * 4)
+    padded = F.pad(torch.zeros_like(y_hat), (2,) * 4)
     for row in range(h):
         for column in range(w):
-            context = F.conv2d(framed[:, :, row : row + 5, column : column + 5], weight, codec.context_prediction.bias)
+            context = F.conv2d(padded[:, :, row : row + 5, column : column + 5], weight, codec.context_prediction.bias)
             here = torch.cat([params[:, :, row : row + 1, column : column + 1], context], dim=1)
             scale, mean = codec.entropy_parameters(here).flatten().chunk(2)
             position = row * w + column
             # float32, sums in another order
             torch.testing.assert_close(scales[position], scale, rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(means[position], mean, rtol=1e-5, atol=1e-5)
-            framed[0, :, row + 2, column + 2] = symbols[position] + means[position]
-    torch.testing.assert_close(y_hat, framed[:, :, 2:-2, 2:-2], rtol=0, atol=0)
+            padded[0, :, row + 2, column + 2] = symbols[position] + means[position]
+    torch.testing.assert_close(y_hat, padded[:, :, 2:-2, 2:-2], rtol=0, atol=0)
     assert means.std() > 0.1
 
 
