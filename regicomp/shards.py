@@ -28,7 +28,7 @@ def _tell(outcomes: Sequence[Outcome], folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m regicomp.shards", description=__doc__)
-    parser.add_argument("source", metavar="SRC", type=Path, help="folder of images, searched with its subfolders")
+    parser.add_argument("src", metavar="SRC", type=Path, help="folder of images, searched with its subfolders")
     parser.add_argument("folder", metavar="DST", type=Path, help="folder for the shards")
     parser.add_argument("--shard-size", type=float, default=256, metavar="MB", help="about the size of a shard (256)")
     parser.add_argument(
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except ImportError as error:
             raise ValueError("shards are written with webdataset: pip install 'regicomp[shards]'") from error
         settings = Settings(given.format, given.on_error == "skip", not given.no_verify)
-        _tell(prepare(given.source, given.folder, int(given.shard_size * 2**20), settings, given.jobs), given.folder)
+        _tell(prepare(given.src, given.folder, int(given.shard_size * 2**20), settings, given.jobs), given.folder)
 
 
 if __name__ == "__main__":

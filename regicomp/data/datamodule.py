@@ -17,7 +17,7 @@ from regicomp.config import phases as phases_
 from regicomp.config.phases import Phases
 from regicomp.data import dead_leaves, device_crops, images, shard_reader
 from regicomp.data.crops import CropDataset, StepSampler
-from regicomp.data.image_pool import FileImage, ImagePool, Source, load_pool
+from regicomp.data.image_pool import FileImage, ImagePool, StoredImage, load_pool
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +87,15 @@ def _pool(cfg: DictConfig, seed: int, crop: int) -> ImagePool:
             )
         return ImagePool(pool)
     folders = list(cfg.train_dir) if isinstance(cfg.train_dir, ListConfig) else [cfg.train_dir]
-    return load_pool(_sources(folders), crop, cfg.cache, cfg.on_error, cfg.retries)
+    return load_pool(_stored_images(folders), crop, cfg.cache, cfg.on_error, cfg.retries)
 
 
-def _sources(folders: list[str]) -> Sequence[Source]:
+def _stored_images(folders: list[str]) -> Sequence[StoredImage]:
     """Images of folders, of prepared shards, or of both, in the order given."""
-    parts: list[Sequence[Source]] = [
+    parts: list[Sequence[StoredImage]] = [
         shard_reader.ShardList(Path(folder))
         if shard_reader.prepared(folder)
         else [FileImage(p) for p in images.find(folder)]
         for folder in folders
     ]
-    return parts[0] if len(parts) == 1 else [source for part in parts for source in part]
+    return parts[0] if len(parts) == 1 else [image for part in parts for image in part]

@@ -26,12 +26,12 @@ _REPLACEMENTS = 20  # images in a row that may be lost before the storage itself
 _FIRST_WAIT = 0.1  # seconds before the first retry; doubled before each further one
 
 
-class Source(Protocol):
-    """An image somewhere; both calls raise BadImage."""
+class StoredImage(Protocol):
+    """An image in a file or shard; both methods raise BadImage."""
 
     @property
     def name(self) -> str:
-        """What to call it in messages."""
+        """The name that messages give it."""
         ...
 
     def header(self) -> Header:
@@ -74,29 +74,31 @@ def _patiently(call: Callable[[], T], retries: int) -> T:
     return call()
 
 
-class _Part(Sequence[Source]):
-    """Some of a sequence's sources, without a list of them: a set of shards makes its sources when asked."""
+class _Part(Sequence[StoredImage]):
+    """Some images of a sequence, without a list of them: a set of shards makes its images when asked."""
 
-    def __init__(self, sources: Sequence[Source], indices: NDArray[np.int64]) -> None:
-        self._sources, self._indices = sources, indices
+    def __init__(self, stored: Sequence[StoredImage], indices: NDArray[np.int64]) -> None:
+        self._images, self._indices = stored, indices
 
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, index: int) -> Source:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self._sources[int(self._indices[index])]
+    def __getitem__(self, index: int) -> StoredImage:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._images[int(self._indices[index])]
 
 
 class ImagePool:
-    """Decoded images in memory, or sources that are read whenever a crop is cut.
+    """Decoded images in memory, or stored ones that are read whenever a crop is cut.
 
     Args:
-        items: 8-bit RGB images, (H, W, 3) each, or sources.
+        items: 8-bit RGB images, (H, W, 3) each, or stored images.
         retries: how often a read that its storage fails is tried again, with waits from 0.1 s, doubling.
         on_error: "skip": another image stands in for one that cannot be read; "raise": the run ends.
     """
 
-    def __init__(self, items: Sequence[Pixels] | Sequence[Source], retries: int = 0, on_error: str = "raise") -> None:
+    def __init__(
+        self, items: Sequence[Pixels] | Sequence[StoredImage], retries: int = 0, on_error: str = "raise"
+    ) -> None:
         self._items = items
         self._retries = retries
         self._skips = on_error == "skip"
@@ -161,11 +163,13 @@ class ImagePool:
         return int(self._lost.sum())
 
 
-def load_pool(sources: Sequence[Source], crop: int, cache: bool | str, on_error: str, retries: int = 0) -> ImagePool:
+def load_pool(
+    stored: Sequence[StoredImage], crop: int, cache: bool | str, on_error: str, retries: int = 0
+) -> ImagePool:
     """The usable ones of the training images, decoded if they are to be cached.
 
     Args:
-        sources: the images.
+        stored: the images.
         crop: side of the crops in pixels; smaller images are not usable.
         cache: True, False, or "auto": if all fit into half of the memory that is free.
         on_error: "skip" names and counts bad images; "raise" stops at the first.
@@ -174,50 +178,50 @@ def load_pool(sources: Sequence[Source], crop: int, cache: bool | str, on_error:
     Raises:
         ValueError: a bad image with on_error="raise", or no usable image at all.
     """
-    headers = _each(lambda source: _patiently(lambda: _fitting(source, crop), retries), sources, "reading headers")
+    headers = _each(lambda image: _patiently(lambda: _fitting(image, crop), retries), stored, "reading headers")
     if cache == "auto":
         sizes = [3 * h.width * h.height for h in headers if not isinstance(h, BadImage)]
         cache = sum(sizes) < psutil.virtual_memory().available / 2
-    loaded: Sequence[Pixels | Source | BadImage] = sources
+    loaded: Sequence[Pixels | StoredImage | BadImage] = stored
     if cache:
-        good = [s for s, h in zip(sources, headers, strict=True) if not isinstance(h, BadImage)]
-        decoded = iter(_each(lambda source: _patiently(source.read, retries), good, "reading images"))
+        good = [s for s, h in zip(stored, headers, strict=True) if not isinstance(h, BadImage)]
+        decoded = iter(_each(lambda image: _patiently(image.read, retries), good, "reading images"))
         loaded = [h if isinstance(h, BadImage) else next(decoded) for h in headers]
     outcomes = [h if isinstance(h, BadImage) else item for h, item in zip(headers, loaded, strict=True)]
-    _tell_bad([o for o in outcomes if isinstance(o, BadImage)], len(sources), on_error)
-    _tell_noted(sources, headers)
+    _tell_bad([o for o in outcomes if isinstance(o, BadImage)], len(stored), on_error)
+    _tell_noted(stored, headers)
     if cache:
         return ImagePool([o for o in outcomes if isinstance(o, np.ndarray)], retries, on_error)
     kept = np.flatnonzero([not isinstance(o, BadImage) for o in outcomes])
-    return ImagePool(_Part(sources, kept), retries, on_error)
+    return ImagePool(_Part(stored, kept), retries, on_error)
 
 
-def _fitting(source: Source, crop: int) -> Header:
-    header = source.header()
+def _fitting(image: StoredImage, crop: int) -> Header:
+    header = image.header()
     if min(header.width, header.height) < crop:
-        raise BadImage(f"{source.name}: {header.width}x{header.height} is smaller than `data.crop` (={crop})", "small")
+        raise BadImage(f"{image.name}: {header.width}x{header.height} is smaller than `data.crop` (={crop})", "small")
     return header
 
 
-def _each(call: Callable[[Source], T], sources: Sequence[Source], label: str) -> list[T | BadImage]:
-    """`call` on every source, in threads (decoders release the interpreter lock); failures take their place."""
+def _each(call: Callable[[StoredImage], T], stored: Sequence[StoredImage], label: str) -> list[T | BadImage]:
+    """`call` on every image, in threads (decoders release the interpreter lock); failures take their place."""
 
-    def attempt(source: Source) -> T | BadImage:
+    def attempt(image: StoredImage) -> T | BadImage:
         try:
-            return call(source)
+            return call(image)
         except BadImage as error:
             return error
 
     def attempt_all(start: int) -> list[T | BadImage]:
-        return [attempt(sources[k]) for k in range(start, min(start + group, len(sources)))]
+        return [attempt(stored[k]) for k in range(start, min(start + group, len(stored)))]
 
     # Images in groups: a million tasks of their own would cost more than what they do.
-    group = max(1, min(256, len(sources) // 64))
-    starts = range(0, len(sources), group)
+    group = max(1, min(256, len(stored) // 64))
+    starts = range(0, len(stored), group)
     found: list[T | BadImage] = []
     with (
         ThreadPoolExecutor() as threads,
-        tqdm(total=len(sources), desc=label, unit="image", leave=False, delay=1) as bar,
+        tqdm(total=len(stored), desc=label, unit="image", leave=False, delay=1) as bar,
     ):
         for part in threads.map(attempt_all, starts):
             found += part
@@ -237,8 +241,8 @@ def _tell_bad(bad: list[BadImage], total: int, on_error: str) -> None:
         log.warning("%d of %d training images were skipped (%s)", len(bad), total, kinds)
 
 
-def _tell_noted(sources: Sequence[Source], headers: Sequence[Header | BadImage]) -> None:
+def _tell_noted(stored: Sequence[StoredImage], headers: Sequence[Header | BadImage]) -> None:
     for kind, change in images.NOTED.items():
         found = [k for k, header in enumerate(headers) if isinstance(header, Header) and kind in header.noted]
         if found:
-            log.warning("%d training images: %s; the first: %s", len(found), change, sources[found[0]].name)
+            log.warning("%d training images: %s; the first: %s", len(found), change, stored[found[0]].name)

@@ -1,4 +1,4 @@
-"""Manifests of the named data sets: files, SHA-256, sizes, source, licence; and their check against a folder.
+"""Manifests of the named data sets: files, SHA-256, sizes, publisher, licence; and their check against a folder.
 
 A set whose files nobody here has seen has no digests of its own: the first fetch writes them to `regicomp.lock.json`
 beside the images, and every later check holds the images against that.
@@ -48,7 +48,7 @@ class Manifest(NamedTuple):
     name: str
     title: str
     folder: str  # below data.root
-    source: str
+    available_at: str
     licence: str
     note: str
     images: int
@@ -94,7 +94,7 @@ def parse(plain: dict[str, Any]) -> Manifest:
         name=plain["name"],
         title=plain["title"],
         folder=plain["folder"],
-        source=plain["source"],
+        available_at=plain["available_at"],
         licence=plain["licence"],
         note=plain.get("note", ""),
         images=plain["images"],

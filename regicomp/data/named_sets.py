@@ -68,7 +68,8 @@ def _fetch_files(about: Manifest, folder: Path, mirror: str | None, jobs: int, p
     if any(not item.urls for item in wanted):
         raise ValueError(
             f"{about.name}: {len(wanted)} of {about.images} files are not in {folder}, and no public place holds them "
-            f"as they are ({about.source}); put a copy there, or give `--mirror URL` with {about.folder}/ below it"
+            f"as they are ({about.available_at}); put a copy there, or give `--mirror URL` with {about.folder}/ below "
+            "it"
         )
     download.free_enough(folder, sum(f.bytes for f in wrong) + _ROOM)
     if wanted:
@@ -179,5 +180,5 @@ def fetch(
             _fetch_archive(about, folder, mirror, patience)
     whole = _report(about, folder)
     if not verify_only:
-        print(f"licence: {about.licence}\nsource: {about.source}")
+        print(f"licence: {about.licence}\navailable at: {about.available_at}")
     return whole

@@ -27,7 +27,7 @@ SCHEMA = 1
 
 
 class ShardImage(NamedTuple):
-    """An image in a shard; a Source of data/pool.py."""
+    """An image in a shard; a `StoredImage` of data/image_pool.py."""
 
     shard: Path
     number: int  # of the image in its shard

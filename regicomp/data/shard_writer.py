@@ -43,11 +43,11 @@ class Outcome(NamedTuple):
     noted: dict[str, int]
 
 
-def plan(sources: Sequence[Path], shard_bytes: int) -> list[list[int]]:
+def plan(paths: Sequence[Path], shard_bytes: int) -> list[list[int]]:
     """Indices of the images of each shard: in order, as many as fit into `shard_bytes` of their own files."""
     shards: list[list[int]] = []
     filled = shard_bytes
-    for index, path in enumerate(sources):
+    for index, path in enumerate(paths):
         size = path.stat().st_size
         if not shards or (shards[-1] and filled + size > shard_bytes):
             shards.append([])
@@ -72,9 +72,7 @@ def _content(path: Path, settings: Settings) -> tuple[bytes, str, int, int]:
     return buffer.getvalue(), "png", pixels.shape[1], pixels.shape[0]
 
 
-def _make(
-    job: tuple[int, list[int]], sources: Sequence[Path], source: Path, folder: Path, settings: Settings
-) -> Outcome:
+def _make(job: tuple[int, list[int]], paths: Sequence[Path], src: Path, folder: Path, settings: Settings) -> Outcome:
     """Write one shard and its offset table, whole or not at all; runs in a process of its own."""
     from webdataset.writer import TarWriter
 
@@ -89,7 +87,7 @@ def _make(
         # A fixed time and owner: the same images make the same bytes.
         with TarWriter(file, encoder=False, mtime=0, user="", group="") as writer:
             for index in indices:
-                path = sources[index]
+                path = paths[index]
                 try:
                     noted.update(images.header(path).noted)
                     data, suffix, width, height = _content(path, settings)
@@ -99,7 +97,7 @@ def _make(
                     bad.append((error.kind, str(error)))
                     continue
                 writer.write({"__key__": f"{index:09d}", suffix: data})
-                names.append(path.relative_to(source).as_posix())
+                names.append(path.relative_to(src).as_posix())
                 sizes.append((width, height))
 
     files.write_atomically(target, write)
@@ -122,17 +120,17 @@ def _finished(folder: Path, number: int) -> Outcome | None:
         return None
 
 
-def _check_plan(folder: Path, sources: Sequence[Path], source: Path, shard_bytes: int, settings: Settings) -> None:
+def _check_plan(folder: Path, paths: Sequence[Path], src: Path, shard_bytes: int, settings: Settings) -> None:
     """Write down what is being packed, or see that it is what an earlier start wrote down.
 
     Raises:
         ValueError: `folder` holds shards of other images or settings.
     """
     listing = hashlib.sha256()
-    for path in sources:
+    for path in paths:
         stat = path.stat()
-        listing.update(f"{path.relative_to(source).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    wanted = {"images": len(sources), "listing": listing.hexdigest(), "shard_bytes": shard_bytes, **settings._asdict()}
+        listing.update(f"{path.relative_to(src).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    wanted = {"images": len(paths), "listing": listing.hexdigest(), "shard_bytes": shard_bytes, **settings._asdict()}
     path = folder / _PLAN
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -148,30 +146,30 @@ def _check_plan(folder: Path, sources: Sequence[Path], source: Path, shard_bytes
         files.write_json(path, wanted)
 
 
-def _check_space(folder: Path, sources: Sequence[Path], settings: Settings) -> None:
-    need = int(sum(path.stat().st_size for path in sources) * 1.01) + 2**20
+def _check_space(folder: Path, paths: Sequence[Path], settings: Settings) -> None:
+    need = int(sum(path.stat().st_size for path in paths) * 1.01) + 2**20
     free = shutil.disk_usage(folder).free
     if settings.format == "original" and need > free:
         raise ValueError(f"`DST` (={folder}) has {free / 2**20:.0f} MB free; the shards need {need / 2**20:.0f} MB")
 
 
-def prepare(source: Path, folder: Path, shard_bytes: int, settings: Settings, jobs: int) -> list[Outcome]:
-    """Pack the images below `source` into shards in `folder`; what an earlier start finished is kept.
+def prepare(src: Path, folder: Path, shard_bytes: int, settings: Settings, jobs: int) -> list[Outcome]:
+    """Pack the images below `src` into shards in `folder`; what an earlier start finished is kept.
 
     Raises:
         ValueError: no images, no usable image, a bad image where none is to be skipped, or `folder` is in use.
         OSError: the disk is full.
     """
-    sources = images.find(source)
+    paths = images.find(src)
     folder.mkdir(parents=True, exist_ok=True)
-    _check_plan(folder, sources, source, shard_bytes, settings)
-    shards = plan(sources, shard_bytes)
+    _check_plan(folder, paths, src, shard_bytes, settings)
+    shards = plan(paths, shard_bytes)
     done = {number: outcome for number in range(len(shards)) if (outcome := _finished(folder, number))}
     todo = [(number, indices) for number, indices in enumerate(shards) if number not in done]
     if todo:
-        _check_space(folder, [sources[index] for _, indices in todo for index in indices], settings)
-    make = partial(_make, sources=sources, source=source, folder=folder, settings=settings)
-    bar = tqdm(total=len(sources), initial=sum(len(shards[n]) for n in done), desc="packing", unit="image")
+        _check_space(folder, [paths[index] for _, indices in todo for index in indices], settings)
+    make = partial(_make, paths=paths, src=src, folder=folder, settings=settings)
+    bar = tqdm(total=len(paths), initial=sum(len(shards[n]) for n in done), desc="packing", unit="image")
     with bar, ProcessPoolExecutor(jobs) as processes:
         for job, outcome in zip(todo, processes.map(make, todo), strict=True):
             done[job[0]] = outcome
@@ -179,9 +177,7 @@ def prepare(source: Path, folder: Path, shard_bytes: int, settings: Settings, jo
     outcomes = [done[number] for number in range(len(shards))]
     total = sum(outcome.images for outcome in outcomes)
     if not total:
-        raise ValueError(
-            f"none of the {len(sources)} images below `SRC` (={source}) is usable: {outcomes[0].bad[0][1]}"
-        )
+        raise ValueError(f"none of the {len(paths)} images below `SRC` (={src}) is usable: {outcomes[0].bad[0][1]}")
     files.write_json(
         folder / reading.INDEX,
         {

@@ -46,15 +46,15 @@ class Flaky:
 
 def test_every_bad_kind_is_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bad_images.make(tmp_path)
-    sources = [FileImage(path) for path in images.find(tmp_path)]
+    stored = [FileImage(path) for path in images.find(tmp_path)]
     for cache, lost in ((True, set()), (False, {"cut.png", "cut.jpg", "flipped.png"})):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            found = load_pool(sources, 64, cache, "skip")
+            found = load_pool(stored, 64, cache, "skip")
         refused = {name: kind for name, kind in bad_images.REFUSED.items() if name not in lost}
-        assert len(found) == len(sources) - len(refused)
+        assert len(found) == len(stored) - len(refused)
         summary = next(r.getMessage() for r in caplog.records if "training images were skipped" in r.getMessage())
-        assert summary.startswith(f"{len(refused)} of {len(sources)} ")
+        assert summary.startswith(f"{len(refused)} of {len(stored)} ")
         for kind, count in Counter(refused.values()).items():
             assert f"{count} {kind}" in summary
         for name in refused:
@@ -93,8 +93,8 @@ def test_waits_double(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_lost_image_is_replaced_by_the_next_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    sources = [Flaky(k, 10**9 if k == 2 else 0) for k in range(5)]
-    dataset = CropDataset(ImagePool(sources, 2, "skip"), 64, 0)
+    stored = [Flaky(k, 10**9 if k == 2 else 0) for k in range(5)]
+    dataset = CropDataset(ImagePool(stored, 2, "skip"), 64, 0)
     whole = CropDataset(ImagePool([Flaky(k) for k in range(5)]), 64, 0)
     for position in range(40):
         crop, expected = int(dataset[position][0, 0, 0]), int(whole[position][0, 0, 0])
@@ -105,7 +105,7 @@ def test_a_lost_image_is_replaced_by_the_next_and_named_once(caplog: pytest.LogC
             assert crop == expected
     assert dataset.pool.lost == 1
     assert caplog.text.count("image 2: fails") == 1
-    assert sources[2].reads == 3 + 7  # retried the first time alone, then looked for once an epoch
+    assert stored[2].reads == 3 + 7  # retried the first time alone, then looked for once an epoch
 
 
 def test_an_image_that_comes_back_is_used_again() -> None:

@@ -25,7 +25,7 @@ def test_the_sets_of_the_design_have_manifests() -> None:
 def test_a_manifest_is_complete(name: str) -> None:
     about = manifest.load(name)
     assert about.name == name
-    assert about.source
+    assert about.available_at
     assert about.licence
     assert about.images > 0
     assert len(about.files) in (about.images, 0)
