@@ -14,6 +14,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from regicomp.backbone.entropy_bottleneck import without_read_backs
 from regicomp.backbone.precision import keep_entropy_in_float32
 from regicomp.config.phases import Phases
 from regicomp.distributed import collectives
@@ -104,6 +105,7 @@ class RegularizedCodec(LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.codec.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]
         keep_entropy_in_float32(codec)
+        without_read_backs(codec)
         self.noise = BatchNoise(codec)
         fed_otherwise = regularizer is not None and optimization.feed == "rounded"
         self.rounded = RoundedReconstruction(codec) if fed_otherwise else None
