@@ -1,4 +1,4 @@
-"""What the regularizer costs at inference: codecs trained with α > 0 against their anchors, which have α = 0.
+"""Cost of the regularizer at inference: codecs trained with α > 0 against their baselines, trained with α = 0.
 
 `python -m bench.overhead multirun/kodak-tiny [--lmbda 0.025] [--images 2] [--rounds 8]`
 
@@ -39,7 +39,7 @@ RESULTS = Path(__file__).parent / "overhead.json"
 class Pair(NamedTuple):
     """Run directories of one backbone and λ."""
 
-    anchor: Path  # α = 0
+    baseline: Path  # α = 0
     regularized: Path
 
 
@@ -71,7 +71,7 @@ def _gflops(codec: Any, x: Tensor) -> float:
 
 
 def compare(pair: Pair, pixels: list[Tensor], rounds: int) -> dict[str, Any]:
-    """Regularized against anchor: what is equal, and medians and quartiles of the paired ratios of processor time."""
+    """Regularized against baseline: what is equal, and medians and quartiles of the paired ratios of processor time."""
     loaded = [model_file.load_codec(folder / "codec.safetensors").network for folder in pair]
     shapes = [{name: tuple(t.shape) for name, t in codec.named_parameters()} for codec in loaded]
     taken: list[tuple[Taken, Taken]] = []

@@ -1,1 +1,1 @@
-"""The first regularized codec and its anchor on Kodak."""
+"""The first regularized codec and its baseline on Kodak."""

@@ -56,13 +56,13 @@ def _draw(path: Path, runs: list[dict[str, Any]], testset: str, curves: dict[str
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="run directories, the anchor first")
+    parser.add_argument("runs", nargs="+", type=Path, help="run directories, the baseline (α = 0) first")
     arguments = parser.parse_args()
     matplotlib.use("Agg")
     runs = [record.read(path / "results.json") for path in arguments.runs]
     testset = next(iter(runs[0]["testsets"]))
     images = testsets.find([testset], os.environ.get("REGICOMP_DATA", "data"), [])[0]
-    curves = {anchor.name: classical_codecs.curve(anchor, images) for anchor in classical_codecs.ANCHORS}
+    curves = {codec.name: classical_codecs.curve(codec, images) for codec in classical_codecs.QUICK}
     rows = [_row(run, testset, curves) for run in runs]
     with (HERE / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))

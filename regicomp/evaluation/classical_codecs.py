@@ -1,4 +1,4 @@
-"""Classical codecs (through Pillow) measured on the same images: the curves a run's point is held against."""
+"""Classical codecs (through Pillow) measured on the same images: the curves beside a run's point."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from regicomp.data.testsets import TestSet
 from regicomp.evaluation.metrics import ImageResult, average, ms_ssim_of, psnr_of
 from regicomp.utils.files import write_json
 
+_FOLDER = "anchors"  # below the cache folder; older releases called classical codecs so, and their files stay valid
 
-class Anchor(NamedTuple):
+
+class ClassicalCodec(NamedTuple):
     """A classical codec and the qualities its curve is made of."""
 
     name: str
@@ -43,29 +45,29 @@ class Anchor(NamedTuple):
             return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
-JPEG = Anchor("JPEG", "JPEG", (3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 40, 55, 70, 85), {"optimize": True})
-WEBP = Anchor("WebP", "WEBP", (1, 4, 8, 14, 20, 35, 50, 65, 80, 90), {"method": 4})
+JPEG = ClassicalCodec("JPEG", "JPEG", (3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 40, 55, 70, 85), {"optimize": True})
+WEBP = ClassicalCodec("WebP", "WEBP", (1, 4, 8, 14, 20, 35, 50, 65, 80, 90), {"method": 4})
 # One thread and no tiles: the bytes must not depend on the machine's cores.
-AVIF = Anchor(
+AVIF = ClassicalCodec(
     "AVIF",
     "AVIF",
     (5, 12, 20, 30, 40, 52, 65, 80),
     {"speed": 6, "subsampling": "4:2:0", "max_threads": 1, "autotiling": False},
 )
-ANCHORS = (JPEG, WEBP)  # quick enough to be measured after every training run
+QUICK = (JPEG, WEBP)  # quick enough to be measured after every training run
 
 
-def classical() -> tuple[Anchor, ...]:
+def classical() -> tuple[ClassicalCodec, ...]:
     """Every codec that this Pillow can write."""
     return (JPEG, WEBP, *((AVIF,) if features.check("avif") else ()))
 
 
-def _measure(anchor: Anchor, quality: int, name: str, pixels: Pixels, with_ms_ssim: bool) -> ImageResult:
+def _measure(codec: ClassicalCodec, quality: int, name: str, pixels: Pixels, with_ms_ssim: bool) -> ImageResult:
     height, width = pixels.shape[:2]
     started = time.perf_counter()
-    data = anchor.encode(pixels, quality)
+    data = codec.encode(pixels, quality)
     encoded = time.perf_counter()
-    decoded = anchor.decode(data)
+    decoded = codec.decode(data)
     finished = time.perf_counter()
     similarity, similarity_db = ms_ssim_of(pixels, decoded) if with_ms_ssim else (None, None)
     size = len(data)
@@ -87,25 +89,25 @@ def _measure(anchor: Anchor, quality: int, name: str, pixels: Pixels, with_ms_ss
 
 
 def curve(
-    anchor: Anchor, testset: TestSet, with_ms_ssim: bool = False, threads: int = 1, progress: bool = False
+    codec: ClassicalCodec, testset: TestSet, with_ms_ssim: bool = False, threads: int = 1, progress: bool = False
 ) -> list[dict[str, Any]]:
-    """The anchor's points on a test set, one an encoder quality: like a record's test-set entry, by rising rate.
+    """The codec's points on a test set, one an encoder quality: like a record's test-set entry, by rising rate.
 
     Args:
-        anchor: codec and qualities.
+        codec: with the qualities to measure.
         testset: images.
         with_ms_ssim: measure MS-SSIM too, which takes most of the time.
         threads: images coded at once; more than one makes the recorded seconds meaningless, not the sizes.
         progress: show a bar.
     """
     loaded = [(image.name, image.load()) for image in testset.images]
-    jobs = [(q, name, pixels) for q in anchor.qualities for name, pixels in loaded]
-    label = f"{anchor.name} on {testset.name}"
+    jobs = [(q, name, pixels) for q in codec.qualities for name, pixels in loaded]
+    label = f"{codec.name} on {testset.name}"
     with ThreadPoolExecutor(threads) as pool:
-        running = pool.map(lambda job: _measure(anchor, job[0], job[1], job[2], with_ms_ssim), jobs)
+        running = pool.map(lambda job: _measure(codec, job[0], job[1], job[2], with_ms_ssim), jobs)
         results = list(tqdm(running, label, len(jobs), unit="image", leave=False, disable=not progress))
     count = len(loaded)
-    points = [{"quality": q, **average(results[k * count : (k + 1) * count])} for k, q in enumerate(anchor.qualities)]
+    points = [{"quality": q, **average(results[k * count : (k + 1) * count])} for k, q in enumerate(codec.qualities)]
     return sorted(points, key=lambda point: point["bpp"])
 
 
@@ -115,10 +117,10 @@ def cache_dir() -> Path:
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regicomp"
 
 
-def _key(anchor: Anchor, testset: TestSet, with_ms_ssim: bool) -> str:
+def _key(codec: ClassicalCodec, testset: TestSet, with_ms_ssim: bool) -> str:
     """A hash of all that a curve depends on: the images' names and pixels, the codec, its settings and versions."""
-    library = features.version({"JPEG": "jpg"}.get(anchor.format, anchor.format.lower()))
-    settings = [1, *anchor, Image.__version__, library, with_ms_ssim]  # 1: version of what is measured
+    library = features.version({"JPEG": "jpg"}.get(codec.format, codec.format.lower()))
+    settings = [1, *codec, Image.__version__, library, with_ms_ssim]  # 1: version of what is measured
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for image in testset.images:
         pixels = image.load()
@@ -126,19 +128,19 @@ def _key(anchor: Anchor, testset: TestSet, with_ms_ssim: bool) -> str:
     return digest.hexdigest()[:32]
 
 
-def cached(anchor: Anchor, testset: TestSet, with_ms_ssim: bool = False) -> list[dict[str, Any]]:
+def cached(codec: ClassicalCodec, testset: TestSet, with_ms_ssim: bool = False) -> list[dict[str, Any]]:
     """`curve`, kept on the disk: measuring again what was measured would take minutes.
 
     A kept file that cannot be read is measured anew; where nothing can be written, nothing is kept.
     """
-    path = cache_dir() / "anchors" / f"{anchor.name.lower()}-{_key(anchor, testset, with_ms_ssim)}.json"
+    path = cache_dir() / _FOLDER / f"{codec.name.lower()}-{_key(codec, testset, with_ms_ssim)}.json"
     try:
         known = json.loads(path.read_text())
-        if {point["quality"] for point in known} == set(anchor.qualities):
+        if {point["quality"] for point in known} == set(codec.qualities):
             return known
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    points = curve(anchor, testset, with_ms_ssim, threads=os.cpu_count() or 1, progress=True)
+    points = curve(codec, testset, with_ms_ssim, threads=os.cpu_count() or 1, progress=True)
     with contextlib.suppress(OSError):
         write_json(path, points)
     return points

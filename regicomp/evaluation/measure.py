@@ -61,10 +61,7 @@ def measure(
     }
     if collectives.rank() != 0:
         return Measured(written, {})
-    curves = {
-        t.name: {a.name: classical_codecs.cached(a, t) for a in (classical_codecs.JPEG, classical_codecs.WEBP)}
-        for t in testsets
-    }
+    curves = {t.name: {a.name: classical_codecs.cached(a, t) for a in classical_codecs.QUICK} for t in testsets}
     rivals = {
         testset: {name: classical_codecs.psnr_at(points, entries[testset]["bpp"]) for name, points in by_name.items()}
         for testset, by_name in curves.items()

@@ -45,8 +45,8 @@ def arguments() -> argparse.ArgumentParser:
     add("--in-domain", nargs="*", default=comparison.IN_DOMAIN, metavar="NAME", help="test sets of the in-domain mean")
     add("--unseen", nargs="*", default=comparison.UNSEEN, metavar="NAME", help="test sets of the unseen-domain mean")
     add("--images", type=int, default=3, metavar="N", help="images a test set with pictures (default: %(default)s)")
-    add("--no-anchors", action="store_true", help="do not measure JPEG, WebP and AVIF")
-    add("--anchor-ms-ssim", action="store_true", help="measure their MS-SSIM too (minutes)")
+    add("--no-classical", "--no-anchors", action="store_true", help="do not measure JPEG, WebP and AVIF")
+    add("--classical-ms-ssim", "--anchor-ms-ssim", action="store_true", help="measure their MS-SSIM too (minutes)")
     add(
         "--data-root",
         default=os.environ.get("REGICOMP_DATA", "data"),
@@ -171,14 +171,14 @@ def main(command_line: Sequence[str] | None = None) -> None:
             here = [c for c in curves if c.testset == name]
             testset, lacking = find_images(name, here, parsed.data_root, parsed.test_dirs)
             if testset is None:
-                if not parsed.no_anchors or parsed.images:
+                if not parsed.no_classical or parsed.images:
                     why = f"no classical codecs and no pictures: {lacking}"
                     skipped.append(Skipped(f"test set {name}", why))
                 continue
-            if not parsed.no_anchors:
+            if not parsed.no_classical:
                 measured[name] = {
-                    anchor.name: classical_codecs.cached(anchor, testset, parsed.anchor_ms_ssim)
-                    for anchor in classical_codecs.classical()
+                    codec.name: classical_codecs.cached(codec, testset, parsed.classical_ms_ssim)
+                    for codec in classical_codecs.classical()
                 }
             of_set, failed = make_pictures(testset, shown_runs(here, collection.measurements), parsed.images)
             shown += of_set

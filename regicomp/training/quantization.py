@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 def noise_seed(seed: int, step: int, stream: int = 0) -> int:
-    """Seed of the quantization noise of one codec update: equal for a run and its anchor, and on resume."""
+    """Seed of the quantization noise of one codec update: equal for a run and its baseline (α = 0), and on resume."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=7).digest(), "big")
 
 

@@ -233,8 +233,8 @@ def test_initialization_takes_the_weights_and_checks_them(codec_file: Path, tmp_
 def test_anchors_lie_on_a_rising_curve() -> None:
     pixels = picture(170, 180)
     testset = TestSet("one", [TestImage("a", lambda: pixels)])
-    for anchor in classical_codecs.ANCHORS:
-        points = classical_codecs.curve(anchor, testset)
+    for codec in classical_codecs.QUICK:
+        points = classical_codecs.curve(codec, testset)
         rates = [p["bpp"] for p in points]
         assert rates == sorted(rates)
         assert points[-1]["psnr_db"] > points[0]["psnr_db"] + 3

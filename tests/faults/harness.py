@@ -196,7 +196,7 @@ def report(sweep: Path, out: Path) -> dict[str, Any]:
     from regicomp.report import __main__ as command
 
     with contextlib.redirect_stdout(io.StringIO()):
-        command.main([str(sweep), "--out", str(out), "--no-anchors", "--images", "0", "--min-span", "0"])
+        command.main([str(sweep), "--out", str(out), "--no-classical", "--images", "0", "--min-span", "0"])
     with (out / "results.csv").open(newline="") as file:
         rows = [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in csv.DictReader(file)]
     return {"results.csv": rows, **{name: (out / name).read_text() for name in ("bd_rate.csv", "bd_rate.md")}}

@@ -140,7 +140,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         files.write_bytes(path, b"")
 
     monkeypatch.setattr(summary_picture, "draw", nothing)
-    monkeypatch.setattr(classical_codecs, "ANCHORS", ())
+    monkeypatch.setattr(classical_codecs, "QUICK", ())
     return _images(tmp_path / "images")
 
 

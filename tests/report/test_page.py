@@ -42,7 +42,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> str:
         model_file.save_codec(path, model_file.build(spec, "backbone"), spec, {})
     (place / "empty").mkdir()
     with contextlib.redirect_stdout(io.StringIO()):
-        given = [sweep, place / "empty", "--out", place / "out", "--no-anchors", "--images", 1, "--test-dirs", folder]
+        given = [sweep, place / "empty", "--out", place / "out", "--no-classical", "--images", 1, "--test-dirs", folder]
         command.main([*map(str, given), "--data-root", str(place), "--bootstrap", "100"])
     return (place / "out" / "index.html").as_uri()
 

@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     synthetic.sweep(sweep, savings={0.05: 0.01}, qualities=(2,), jitter=0.0)
     synthetic.write(sweep / "old", {"schema": 7})
     (folder / "void").mkdir()
-    out = _report(sweep, folder / "void", "--out", folder / "out", "--no-anchors", "--images", 0)
+    out = _report(sweep, folder / "void", "--out", folder / "out", "--no-classical", "--images", 0)
     return folder / "out", out
 
 
@@ -233,13 +233,13 @@ def test_anchor_curves_are_kept(tmp_path: Path, folder: Path, monkeypatch: pytes
 def test_classical_codecs_code(folder: Path) -> None:
     """Every classical codec's quality rises with its rate, and decodes to the image's size."""
     (found,) = testsets.find([], "", [str(folder)])
-    for anchor in classical_codecs.classical():
-        few = anchor._replace(qualities=(anchor.qualities[0], anchor.qualities[len(anchor.qualities) // 2], 80))
+    for codec in classical_codecs.classical():
+        few = codec._replace(qualities=(codec.qualities[0], codec.qualities[len(codec.qualities) // 2], 80))
         points = classical_codecs.curve(few, found._replace(images=found.images[:1]))
         assert [p["bpp"] for p in points] == sorted(p["bpp"] for p in points)
         assert [p["psnr_db"] for p in points] == sorted(p["psnr_db"] for p in points)
         pixels = found.images[0].load()
-        assert anchor.decode(anchor.encode(pixels, 50)).shape == pixels.shape
+        assert codec.decode(codec.encode(pixels, 50)).shape == pixels.shape
 
 
 def test_pictures_show_what_the_codec_did(finished_codec: Path, folder: Path) -> None:

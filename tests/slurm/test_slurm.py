@@ -110,7 +110,7 @@ def _rows_of(out: Path) -> list[list[str]]:
 def _tables(out: Path) -> dict[str, Any]:
     """The report's tables, without seconds."""
     report = out.parent / f"report of {out.name}"
-    told = [sys.executable, "-m", "regicomp.report", str(out), "--out", str(report), "--no-anchors", "--images", "0"]
+    told = [sys.executable, "-m", "regicomp.report", str(out), "--out", str(report), "--no-classical", "--images", "0"]
     done = subprocess.run(told, capture_output=True, text=True, timeout=_SECONDS)
     assert done.returncode == 0, done.stderr[-3000:]
     with (report / "results.csv").open(newline="") as file:
