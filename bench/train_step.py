@@ -118,7 +118,7 @@ def fit(module: RegularizedCodec, cfg: Any, steps: int, losses: list[float] | No
     """Seconds of `steps` updates by Lightning's loop, as `regicomp.train` runs it."""
     watch = _Watch()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, device)
+    computing = precision.resolve(cfg.precision, cfg.channels_last, device)
     if losses is not None:
         hand_on = losses.append
         module._log = lambda step, terms, source_bpp: hand_on(float(terms.loss.detach()))  # pyright: ignore

@@ -1,6 +1,6 @@
-"""CompressAI's slow layers, computed in another way where no gradient is asked for.
+"""CompressAI's slow layers, computed in another way; most of them only where no gradient is asked for.
 
-Weights, state-dict names and training are CompressAI's; only the order of summation differs. `quicken` puts them in.
+Weights and state-dict names are CompressAI's; only the order of summation differs. `quicken` puts them in.
 
 Legend: B batch, C channels, H W pixels.
 """
@@ -13,6 +13,7 @@ import torch
 from compressai.layers import GDN, AttentionBlock, ResidualBlock
 from compressai.models.sensetime import ResidualBottleneckBlock
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 # Pixels whose squares and norms are held at a time: 512 of 128 channels stay in a core's cache.
@@ -21,13 +22,50 @@ _BLOCK = 512
 _FEW_CHANNELS = 4
 
 
+class _Normalized(torch.autograd.Function):
+    """x · (β + γ x²)^∓½ of pixels as rows, with few passes over memory forward and backward.
+
+    With s = β + γ x² and n = s^∓½, the gradient of x is g n ∓ x (γᵀ (g x n / s)), since ∂n/∂s = ∓½ n / s.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, inverse: bool) -> Tensor:
+        """(pixels, C), (C, C), (C,) -> (pixels, C)."""
+        norm = torch.addmm(beta, x * x, gamma.t())
+        norm = norm.sqrt_() if inverse else norm.rsqrt_()
+        ctx.save_for_backward(x, gamma, norm)
+        ctx.inverse = inverse
+        return x * norm
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # pyright: ignore
+        """Gradients of x, γ and β."""
+        (gradient,), (x, gamma, norm) = gradients, ctx.saved_tensors
+        of_norm = gradient * x  # times ∂n/∂s it is the gradient of s, here without the factor ½
+        if ctx.inverse:
+            of_norm.div_(norm)
+        else:
+            of_norm.mul_(norm).mul_(norm).mul_(norm).neg_()
+        of_gamma = (of_norm.t() @ (x * x)).mul_(0.5)
+        of_beta = of_norm.sum(0).mul_(0.5)
+        return torch.mm(of_norm, gamma).mul_(x).addcmul_(gradient, norm), of_gamma, of_beta, None
+
+
 class QuickGDN(GDN):
-    """GDN in one pass over memory instead of five; the norms are float32 whatever x is."""
+    """GDN in one pass over memory instead of five, in float32 also where a gradient is asked for."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""
-        if torch.is_grad_enabled() or x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
+        if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
+        if torch.is_grad_enabled():
+            if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+                return super().forward(x)
+            gamma, beta = self.gamma_reparam(self.gamma), self.beta_reparam(self.beta)
+            rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+            out = _Normalized.apply(rows, gamma, beta, self.inverse)
+            return out.reshape(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2)  # pyright: ignore
         with torch.autocast("cpu", enabled=False):
             beta = self.beta_reparam(self.beta)
             gamma = self.gamma_reparam(self.gamma).t().contiguous()
@@ -55,6 +93,19 @@ class QuickDeconvolution(nn.ConvTranspose2d):
         kernels = torch.stack([kernels[:, :, 0], kernels[:, :, 1].roll(1, dims=4)], dim=2)
         bias = None if self.bias is None else self.bias.repeat_interleave(4)
         return F.pixel_shuffle(F.conv2d(input, kernels.flatten(0, 2), bias, padding=1), 2)
+
+
+class QuickPointwise(nn.Conv2d):
+    """A strided 1×1 convolution as a plain one of every s-th pixel.
+
+    oneDNN's kernel for the gradient of such a convolution's weight (`jit_1x1:avx2` with a stride, where the channels
+    do not fill a vector register, such as an image's 3) writes out of bounds in channels_last.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', ⌈H/s⌉, ⌈W/s⌉)."""
+        rows, columns = self.stride
+        return F.conv2d(input[:, :, ::rows, ::columns], self.weight, self.bias, groups=self.groups)
 
 
 class QuickResidualBlock(ResidualBlock):
@@ -114,6 +165,20 @@ def _few_channels(module: nn.Module) -> bool:
         and module.groups == 1
         and module.dilation == (1, 1)
     )
+
+
+def _strided_pointwise(module: nn.Module) -> bool:
+    return type(module) is nn.Conv2d and (
+        module.kernel_size == (1, 1) and module.stride != (1, 1) and module.padding == (0, 0)
+    )
+
+
+def without_strided_pointwise(network: nn.Module) -> None:
+    """Replace a network's strided 1×1 convolutions, in place, by equal ones that are safe in channels_last."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if _strided_pointwise(child):
+                setattr(parent, name, _turned(child, QuickPointwise))
 
 
 def quicken(network: nn.Module) -> None:

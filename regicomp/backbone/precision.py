@@ -19,46 +19,36 @@ class Precision(NamedTuple):
     channels_last: bool
 
 
+# Flags of /proc/cpuinfo: x86 tiles (Xeon), x86 vectors (Zen 4 and later, Cooper Lake), Arm's BFMMLA and BFDOT.
+_BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+def bf16_flag(cpuinfo: str) -> str | None:
+    """The first of a processor's flags, as /proc/cpuinfo tells them, by which it multiplies bf16 fast; or None."""
+    lines = (line.partition(":") for line in cpuinfo.splitlines())
+    flags = {flag for name, _, value in lines if name.strip() in ("flags", "Features") for flag in value.split()}
+    return next((flag for flag in _BF16_FLAGS if flag in flags), None)
+
+
 def has_fast_bf16(device_type: str) -> bool:
-    """Whether the hardware multiplies bf16 faster than float32: CUDA of compute capability 8.0, CPUs with AMX."""
+    """Whether the hardware multiplies bf16 faster than float32: CUDA of capability 8.0, processors with such a flag."""
     if device_type == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     cpuinfo = Path("/proc/cpuinfo")
-    return device_type == "cpu" and cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
+    return device_type == "cpu" and cpuinfo.exists() and bf16_flag(cpuinfo.read_text()) is not None
 
 
-def channels_last_is_safe(codec: nn.Module, device_type: str, bf16: bool) -> bool:
-    """Whether training in channels_last is known not to crash.
+def resolve(precision: str, channels_last: bool | str, device_type: str) -> Precision:
+    """What `precision` and `channels_last` mean on this hardware.
 
-    On CPUs (torch 2.15) the backward pass of a strided 1×1 convolution on few channels writes out of bounds in
-    channels_last and ends the process; CompressAI's strided residual blocks have one. In bf16 it does so only where
-    the CPU has no AMX and another kernel is taken.
-    """
-    if device_type != "cpu" or (bf16 and has_fast_bf16("cpu")):
-        return True
-    convolutions = (m for m in codec.modules() if isinstance(m, nn.Conv2d))
-    return not any(m.kernel_size == (1, 1) and m.stride != (1, 1) for m in convolutions)
-
-
-def resolve(precision: str, channels_last: bool | str, codec: nn.Module, device_type: str) -> Precision:
-    """What `precision` and `channels_last` mean for this codec on this hardware.
+    A rule and no measurement, so that a run that goes on elsewhere, or beside other work, computes as before.
 
     Args:
         precision: "auto", "bf16" or "float32".
-        channels_last: "auto", True or False.
-
-    Raises:
-        ValueError: a memory format that would crash the process was asked for.
+        channels_last: "auto", which is everywhere True, or True or False.
     """
     bf16 = precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type))
-    safe = channels_last_is_safe(codec, device_type, bf16)
-    if channels_last is True and not safe:
-        raise ValueError(
-            "`channels_last` (=True) must be false or auto for this backbone in float32 on a CPU: "
-            "its strided 1x1 convolutions crash there"
-        )
-    use = safe if channels_last == "auto" else bool(channels_last)
-    return Precision("bf16-mixed" if bf16 else "32-true", use)
+    return Precision("bf16-mixed" if bf16 else "32-true", channels_last in ("auto", True))
 
 
 @contextmanager

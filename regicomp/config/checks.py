@@ -18,8 +18,6 @@ from regicomp.config import class_lookup, phases
 from regicomp.config.schema import DATA_RULES, TRAIN_RULES, _apply, _is_whole, _one_of, _text, _whole
 from regicomp.config.settings import phases_of, uses_source, warmup_steps
 
-# Classes whose strided 1×1 convolutions crash in channels_last on a CPU, but in bf16 on one with AMX (precision.py).
-_STRIDED_1X1 = ("MLICPlusPlus", "Attention", "Cheng2020Attention")
 _LARGEST_WIDTH = 8192
 
 
@@ -42,7 +40,6 @@ def check(cfg: DictConfig, uses_source: bool) -> None:
         _groups_of_y(cfg)
     if uses_source and "slices" in cfg.source:
         _slices_of_x(cfg)
-    _computing(cfg)
     _compiling(cfg)
 
 
@@ -122,19 +119,6 @@ def _slices_of_x(cfg: DictConfig) -> None:
     _divides("source.heads", heads, "the samples of a slice, 3·source.patch² / source.slices", samples // slices)
 
 
-def _computing(cfg: DictConfig) -> None:
-    if (
-        cfg.channels_last is True
-        and (cfg.precision == "float32" or not _has_amx())
-        and cfg.strategy.accelerator == "cpu"
-        and cfg.backbone._target_.rpartition(".")[2] in _STRIDED_1X1
-    ):
-        raise ValueError(
-            "`channels_last` (=True) must be false or auto for this backbone on this CPU in this precision: "
-            "its strided 1x1 convolutions crash there"
-        )
-
-
 def _compiling(cfg: DictConfig) -> None:
     """torch.compile writes C++ (and, for GPUs, calls a C compiler through Triton) at the first update."""
     if not cfg.compile:
@@ -151,11 +135,6 @@ def _compiling(cfg: DictConfig) -> None:
             f"`compile` (=True) needs Python's headers (Debian's python3-dev), and there is no Python.h in {headers}; "
             "compile=false trains the same network"
         )
-
-
-def _has_amx() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
 
 
 _LEAST_CROP = 128  # pixels

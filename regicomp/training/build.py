@@ -54,7 +54,7 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
         accumulate=cfg.trainer.accumulate,
         phases=phases,
     )
-    computing = precision.resolve(cfg.precision, cfg.channels_last, codec, strategy.device_type(cfg))
+    computing = precision.resolve(cfg.precision, cfg.channels_last, strategy.device_type(cfg))
     identity = {"backbone": spec.target, **{f"backbone.{k}": v for k, v in spec.arguments.items()}}
     identity |= {"configuration": settings.config_hash(cfg)}
     module = RegularizedCodec(

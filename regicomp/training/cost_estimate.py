@@ -123,7 +123,7 @@ def _seconds_an_update(cfg: DictConfig, module: Any, data: Any) -> float:
                 torch.cuda.synchronize()
             marks.append(time.perf_counter())
 
-    computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, strategy.device_type(cfg))
+    computing = precision.resolve(cfg.precision, cfg.channels_last, strategy.device_type(cfg))
     Trainer(
         **strategy.trainer_settings(cfg),
         precision=computing.lightning,

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from regicomp.backbone.entropy_bottleneck import without_read_backs
+from regicomp.backbone.fast_layers import without_strided_pointwise
 from regicomp.backbone.precision import keep_entropy_in_float32
 from regicomp.config.phases import Phases
 from regicomp.distributed import collectives
@@ -103,6 +104,8 @@ class RegularizedCodec(LightningModule):
         self.guard = guard or Guard()
         self.lowering = 1.0  # of the learning rates, by the guard
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if channels_last:
+            without_strided_pointwise(codec)
         self.codec.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]
         keep_entropy_in_float32(codec)
         without_read_backs(codec)

@@ -161,7 +161,7 @@ def _fit(
         if resumed_at >= cfg.trainer.max_steps:  # killed after training and before the record
             module.load_state_dict(checkpoint["state_dict"])
             return None
-    computing = precision.resolve(cfg.precision, cfg.channels_last, module.codec, strategy.device_type(cfg))
+    computing = precision.resolve(cfg.precision, cfg.channels_last, strategy.device_type(cfg))
     if cfg.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
     data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, settings.phases_of(cfg))

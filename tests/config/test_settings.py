@@ -110,12 +110,6 @@ WRONG = [
     ("source=elic source.patch=48", "source.patch", "must divide `data.crop`"),
     ("backbone=hyperprior source=autoregressive source.patch=3", "source.patch", "must divide `data.crop`"),
     ("backbone=attention backbone.N=none", "backbone.N", "whole number"),
-    (
-        "backbone=attention channels_last=true precision=float32 strategy=cpu",
-        "channels_last",
-        "false or auto for this backbone",
-    ),
-    ("backbone=mlicpp channels_last=true strategy=cpu", "channels_last", "false or auto for this backbone"),
     ("objective=ms_ssim data.crop=128", "data.crop", "larger than 160"),
     ("reg.order=source_first reg.source_steps=0", "reg.source_steps", "at least 1"),
     ("reg.alpha=0 reg.probe=true optimizer.source_lr=1e-9", "optimizer.source_lr", "at least `optimizer.lr`"),
