@@ -36,6 +36,18 @@ def test_the_rooms_are_drawn_as_they_are() -> None:
     assert drawn == [set(level) for level in LEVELS]
 
 
+def test_files_that_pages_name_exist() -> None:
+    pages = [
+        ROOT / "README.md",
+        ROOT / "SECURITY.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "experiments").rglob("*.md"),
+    ]
+    named = {(m, p.name) for p in pages for m in re.findall(r"\b((?:regicomp|tests|conf)/[\w/]+\.\w+)", p.read_text())}
+    assert len(named) > 10
+    assert not [(path, page) for path, page in named if not (ROOT / path).exists()]
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     pages = [
         *ROOT.glob("*.md"),
