@@ -28,6 +28,7 @@ AUTO_TILE = 1024  # pixels
 _LEAST_TILE = 256
 
 Form = Literal["image", "array", "tensor"]
+Bytes = bytes | bytearray | memoryview
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -143,6 +144,7 @@ class Codec:
 
         Raises:
             ValueError: the picture is refused, see `regicomp.image_codec.picture`.
+            TypeError: `image` is none of these, such as a file's path.
         """
         if isinstance(image, Tensor):
             return self._encode(self._checked(image))
@@ -150,23 +152,29 @@ class Codec:
             image = picture.from_array(image, self.max_pixels)
         elif isinstance(image, Image.Image):
             image = picture.from_pillow(image, self.max_pixels)
+        elif not isinstance(image, Picture):
+            raise TypeError(
+                f"`image` (of type {type(image).__name__}) must be a Pillow image, an array, a tensor or a Picture; "
+                "PIL.Image.open(…) or regicomp.image_codec.picture.read(…) reads a file"
+            )
         return self._encode(to_tensor(image.pixels), image.grey, image.alpha, image.profile)
 
-    def decode(self, data: bytes) -> Tensor:
+    def decode(self, data: Bytes) -> Tensor:
         """Decompress a container to float32 in [0, 1], (1, 3, H, W).
 
         Raises:
             ValueError: the container is altered or another codec's.
+            TypeError: `data` holds no bytes.
         """
         return self._decode(bitstream.unpack(data, self.max_pixels)).cpu()
 
     @overload
-    def decompress(self, data: bytes, as_: Literal["image"] = "image") -> Image.Image: ...
+    def decompress(self, data: Bytes, as_: Literal["image"] = "image") -> Image.Image: ...
     @overload
-    def decompress(self, data: bytes, as_: Literal["array"]) -> Pixels: ...
+    def decompress(self, data: Bytes, as_: Literal["array"]) -> Pixels: ...
     @overload
-    def decompress(self, data: bytes, as_: Literal["tensor"]) -> Tensor: ...
-    def decompress(self, data: bytes, as_: Form = "image") -> Image.Image | Pixels | Tensor:
+    def decompress(self, data: Bytes, as_: Literal["tensor"]) -> Tensor: ...
+    def decompress(self, data: Bytes, as_: Form = "image") -> Image.Image | Pixels | Tensor:
         """Decompress a container.
 
         Args:
@@ -176,6 +184,7 @@ class Codec:
 
         Raises:
             ValueError: the container is altered or another codec's.
+            TypeError: `data` holds no bytes.
         """
         if as_ not in ("image", "array", "tensor"):
             raise ValueError(f"`as_` (={as_}) must be image, array or tensor")
@@ -188,11 +197,11 @@ class Codec:
         image = picture.to_pillow(apart)
         return image if as_ == "image" else np.array(image)
 
-    def decompress_picture(self, data: bytes) -> Picture:
+    def decompress_picture(self, data: Bytes) -> Picture:
         """Decompress a container to a picture taken apart; see `decompress`."""
         return self._decompress(data)[1]
 
-    def _decompress(self, data: bytes) -> tuple[Tensor, Picture]:
+    def _decompress(self, data: Bytes) -> tuple[Tensor, Picture]:
         container = bitstream.unpack(data, self.max_pixels)
         bitstream.check_codec(container, self.fingerprint)
         # Before the codec's work, for what is malformed here costs nothing yet.

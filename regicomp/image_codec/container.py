@@ -132,7 +132,21 @@ def pack(container: Container) -> bytes:
     return MAGIC + bytes([VERSION]) + zlib.crc32(body).to_bytes(4, "big") + body
 
 
-def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
+def as_bytes(data: bytes | bytearray | memoryview) -> bytes:
+    """The content of a file, whichever of Python's types holds it.
+
+    Raises:
+        TypeError: it is of another type, such as a file's path.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(
+            f"`data` (of type {type(data).__name__}) must be the content of an .rgc file: bytes, bytearray or "
+            "memoryview; pathlib.Path(…).read_bytes() reads a file"
+        )
+    return bytes(data)
+
+
+def unpack(data: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS) -> Container:
     """Parse and verify.
 
     Args:
@@ -141,7 +155,9 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
 
     Raises:
         ValueError: not a container, of another version, altered, cut, or larger than allowed.
+        TypeError: `data` holds no bytes.
     """
+    data = as_bytes(data)
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError("not a regicomp file: it does not begin with `RGC`")
     if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:

@@ -1,18 +1,15 @@
-"""Encoding and decoding many files, a row each."""
+"""Which file becomes which: single files, folders, and streams, of which `-` is standard input or output."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from tqdm import tqdm
-
-if TYPE_CHECKING:
-    pass
-
+from regicomp.data.images import MAX_FILE_BYTES
+from regicomp.image_codec import picture
+from regicomp.utils import files
 
 SUFFIX = ".rgc"
 
@@ -24,17 +21,40 @@ class Job(NamedTuple):
     target: Path
 
 
-class Row(NamedTuple):
-    """A line of the report."""
+def is_stream(path: Path) -> bool:
+    """Whether `path` is `-`, /dev/stdin, a pipe or another thing that is read or written once, from front to back."""
+    special = str(path) == "-" or path.parts[:2] in (("/", "dev"), ("/", "proc"))
+    return special or (path.exists() and not path.is_file() and not path.is_dir())
 
-    name: str
-    width: int  # pixels
-    height: int
-    bytes: int
-    psnr_db: float | None
-    ms_ssim: float | None
-    encode_seconds: float | None
-    decode_seconds: float | None
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file or stream.
+
+    Raises:
+        ValueError: a stream holds more than an image file may.
+        OSError: it cannot be read.
+    """
+    if not is_stream(path):
+        return path.read_bytes()
+    if str(path) == "-":
+        data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    else:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"{path}: holds more than {MAX_FILE_BYTES} bytes")
+    return data
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, or to a stream."""
+    if str(path) == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    elif is_stream(path):
+        path.write_bytes(data)
+    else:
+        files.write_bytes(path, data)
 
 
 def find(sources: Sequence[Path], reads: frozenset[str]) -> list[tuple[Path, Path]]:
@@ -54,7 +74,7 @@ def find(sources: Sequence[Path], reads: frozenset[str]) -> list[tuple[Path, Pat
             if not inside:
                 raise ValueError(f"{source}: holds no file to read ({', '.join(sorted(reads))})")
             found += [(p, p.relative_to(source)) for p in inside]
-        elif source.is_file():
+        elif source.is_file() or is_stream(source):
             found.append((source, Path(source.name)))
         else:
             raise ValueError(f"{source}: no such file or folder")
@@ -66,7 +86,7 @@ def plan(sources: Sequence[Path], out: Path, reads: frozenset[str], writes: str,
 
     Args:
         sources: see `find`.
-        out: a file if there is one source file and `out` has a suffix, else a folder.
+        out: a stream, or a file if there is one source file and `out` has a suffix, else a folder.
         reads: see `find`.
         writes: suffix of what is made in a folder.
         force: whether files may be replaced.
@@ -75,11 +95,17 @@ def plan(sources: Sequence[Path], out: Path, reads: frozenset[str], writes: str,
         ValueError: see `find`; or two sources would make one file, or a file would be replaced.
     """
     found = find(sources, reads)
-    if len(found) == 1 and sources[0].is_file() and out.suffix and not out.is_dir():
+    single = len(found) == 1 and not sources[0].is_dir()
+    if single and is_stream(out):
+        return [Job(found[0][0], out)]
+    if single and out.suffix and not out.is_dir():
         jobs = [Job(found[0][0], out)]
     else:
-        if out.exists() and not out.is_dir():
+        a_file = out.suffix.lower() in {SUFFIX, *picture.INPUTS, *picture.OUTPUTS}
+        if not out.is_dir() and (out.exists() or a_file or is_stream(out)):
             raise ValueError(f"{out}: must be a folder, since there are several pictures")
+        if streams := [source for source, _ in found if is_stream(source)]:
+            raise ValueError(f"{streams[0]}: a stream's picture needs a file name to be written to, not a folder's")
         jobs = [Job(source, out / below.with_suffix(writes)) for source, below in found]
     made: dict[Path, Path] = {}
     for job in jobs:
@@ -90,59 +116,3 @@ def plan(sources: Sequence[Path], out: Path, reads: frozenset[str], writes: str,
         if job.target.exists() and not force:
             raise ValueError(f"{job.target}: exists; --force replaces it")
     return jobs
-
-
-@contextlib.contextmanager
-def _its_error(path: Path) -> Iterator[None]:
-    """Begin a mistake's message with the file's path."""
-    try:
-        yield
-    except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
-
-
-def _each(jobs: Sequence[Job], what: str, work: Callable[[Job], Row], report: bool) -> int:
-    """Do all jobs, telling a failed one in a line and going on; the exit status."""
-    rows: list[Row] = []
-    failed = 0
-    for job in tqdm(jobs, desc=what, unit="file", leave=False, disable=None if len(jobs) > 1 else True):
-        try:
-            with _its_error(job.source):
-                rows.append(work(job))
-        except (ValueError, OSError) as error:
-            failed += 1
-            tqdm.write(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    if report and rows:
-        print(table(rows))
-    return 2 if failed else 0
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The report: a line a file, and their means if there are several."""
-    lines: list[tuple[str, ...]] = [("file", "size", "bytes", "bpp", "PSNR dB", "MS-SSIM", "encode s", "decode s")]
-    measured = [
-        (8 * row.bytes / (row.width * row.height), row.psnr_db, row.ms_ssim, row.encode_seconds, row.decode_seconds)
-        for row in rows
-    ]
-    digits = (4, 3, 5, 3, 3)
-    for row, numbers in zip(rows, measured, strict=True):
-        size = (row.name, f"{row.width}x{row.height}", str(row.bytes))
-        lines.append((*size, *(_number(n, d) for n, d in zip(numbers, digits, strict=True))))
-    if len(rows) > 1:
-        means = []
-        for column, d in zip(zip(*measured, strict=True), digits, strict=True):
-            known = [n for n in column if n is not None]
-            means.append(_number(sum(known) / len(known) if known else None, d))
-        lines.append(("mean", "", str(sum(row.bytes for row in rows) // len(rows)), *means))
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )

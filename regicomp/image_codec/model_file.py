@@ -131,6 +131,8 @@ class Loaded(NamedTuple):
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any], bytes]:
+    if path.is_dir():  # of a run
+        path /= f"{kind}.safetensors"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; expected the {kind}.safetensors of a run")
     trust.check_header(path)

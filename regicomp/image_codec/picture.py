@@ -6,7 +6,8 @@
 | grey, bilevel | one channel, which the codec sees three times; grey again after decoding |
 | RGBA, grey with alpha, palette with transparency | the colours as they are, and alpha beside them without loss |
 | CMYK | RGB by Pillow's conversion; its ICC profile describes inks and is left out |
-| more than 8 bits a sample, several frames | refused |
+| several frames | the first; a Pillow image's present one. Training and evaluation take the first, too |
+| more than 8 bits a sample | refused |
 
 The EXIF rotation is applied, other metadata than the ICC profile is left out.
 """
@@ -14,6 +15,7 @@ The EXIF rotation is applied, other metadata than the ICC profile is left out.
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 import zlib
 from pathlib import Path
@@ -21,10 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regicomp.data.images import FORMATS, Pixels, bits
 from regicomp.image_codec import container
+
+log = logging.getLogger(__name__)
 
 INPUTS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm"})
 OUTPUTS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM"}
@@ -45,18 +49,16 @@ def from_pillow(image: Image.Image, max_pixels: int = container.MAX_PIXELS) -> P
     """Take a Pillow image apart.
 
     Raises:
-        ValueError: too large, animated, or of more than 8 bits a sample.
+        ValueError: too large, of more than 8 bits a sample, or of a mode that is not in the table.
     """
     if image.width * image.height > max_pixels:
         raise ValueError(f"has {image.width}x{image.height} pixels, more than `max_pixels` (={max_pixels})")
     if not image.width or not image.height:
         raise ValueError(f"has {image.width}x{image.height} pixels; a picture must have at least one")
-    # A phone's MPO file is a JPEG with further views behind it.
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise ValueError(f"has {frames} frames; a picture must have one")
-    if image.mode not in _MODES or bits(image) > 8:
-        raise ValueError(f"has more than 8 bits a sample or an unknown mode ({image.mode}); convert it first")
+    if bits(image) > 8:
+        raise ValueError(f"has more than 8 bits a sample (mode {image.mode}); convert it first")
+    if image.mode not in _MODES:
+        raise ValueError(f"has a colour mode ({image.mode}) that cannot become RGB; convert it first")
     upright = ImageOps.exif_transpose(image)
     grey = upright.mode in _GREY_MODES and not ("transparency" in upright.info and upright.mode == "P")
     profile = None if upright.mode == "CMYK" else upright.info.get("icc_profile")
@@ -69,19 +71,42 @@ def from_pillow(image: Image.Image, max_pixels: int = container.MAX_PIXELS) -> P
     return Picture(np.array(upright.convert("RGB")), grey, alpha, profile or None)
 
 
+def frames(image: Image.Image) -> int:
+    """How many frames a Pillow image has; the further views of a phone's MPO file, a JPEG, are none."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
 def read(path: Path, max_pixels: int = container.MAX_PIXELS) -> Picture:
-    """Decode an image file.
+    """Decode an image file; see `decode`."""
+    return _opened(path, path, max_pixels)
+
+
+def decode(data: bytes, name: str | Path, max_pixels: int = container.MAX_PIXELS) -> Picture:
+    """Decode an image file's content.
+
+    Args:
+        data: the file's content.
+        name: what to call it in errors.
+        max_pixels: larger pictures are refused.
 
     Raises:
-        ValueError: the file is no image, is cut off, or its picture is refused; the message begins with its path.
+        ValueError: the file is no image, is cut off, or its picture is refused; the message begins with its name.
     """
+    return _opened(io.BytesIO(data), name, max_pixels)
+
+
+def _opened(file: Path | io.BytesIO, name: str | Path, max_pixels: int) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is `max_pixels`
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(file, formats=FORMATS) as image:
+                if (count := frames(image)) > 1:
+                    log.warning("%s: has %d frames; the first is taken", name, count)
                 return from_pillow(image, max_pixels)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name}: is no image of a known format ({', '.join(FORMATS)})") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error
 
 
 def from_array(array: NDArray[Any], max_pixels: int = container.MAX_PIXELS) -> Picture:

@@ -13,11 +13,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from regicomp.image_codec.container import as_bytes
 from regicomp.image_codec.picture import Picture
 
 MEMORY_BYTES = 8 << 30
 SECONDS = 600.0
 _START_SECONDS = 120.0
+_GUARD = (
+    "IsolatedDecoder starts a process, which imports the main script anew: what the script does must stand below "
+    '`if __name__ == "__main__":`'
+)
 
 
 def _serve(pipe: Connection, model: str, settings: dict[str, Any], memory: int) -> None:
@@ -70,17 +75,19 @@ class IsolatedDecoder:
 
     def _running(self) -> Connection:
         if self._pipe is None:
+            if getattr(mp.current_process(), "_inheriting", False):  # a child that is importing the main script
+                raise RuntimeError(_GUARD)
             self._pipe, theirs = self._context.Pipe()
             self._child = self._context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
             self._child.start()
             theirs.close()
-            refused = self._answer(self._pipe, _START_SECONDS)
+            refused = self._answer(self._pipe, _START_SECONDS, starting=True)
             if refused is not None:
                 self.close()
                 raise ValueError(str(refused))
         return self._pipe
 
-    def _answer(self, pipe: Connection, seconds: float) -> Any:
+    def _answer(self, pipe: Connection, seconds: float, starting: bool = False) -> Any:
         if not pipe.poll(seconds):
             self.close()
             raise ValueError(f"the decoder took longer than {seconds:g} s and was ended")
@@ -90,14 +97,21 @@ class IsolatedDecoder:
             self._child.join()
             code = self._child.exitcode
             self.close()
+            if starting:
+                raise RuntimeError(
+                    f"the decoder's process ended with status {code} while it started; {_GUARD}"
+                ) from None
             raise ValueError(f"the decoder was ended by the file (exit status {code})") from None
 
-    def decompress(self, data: bytes) -> Picture:
+    def decompress(self, data: bytes | bytearray | memoryview) -> Picture:
         """Decode a container; see `Codec.decompress`.
 
         Raises:
             ValueError: the container is refused, or ended the child, or took too long.
+            TypeError: `data` holds no bytes.
+            RuntimeError: the child could not start, as where a script lacks its main guard.
         """
+        data = as_bytes(data)
         pipe = self._running()
         with contextlib.suppress(BrokenPipeError):  # what ended the child is told below
             pipe.send(data)

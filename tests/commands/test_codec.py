@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from conftest import picture as draw
 from PIL import Image
 
 from regicomp import codec
+from regicomp.data import images
 from regicomp.image_codec import picture
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -131,6 +135,10 @@ def test_mistakes_are_told_before_work_begins(tmp_path: Path, photos: Path, caps
         (("encode", tmp_path / "none.png", tmp_path / "o"), "no such file or folder"),
         (("encode", tmp_path / "empty", tmp_path / "o"), "holds no file to read"),
         (("encode", photos / "a.png", photos / "b.tif", tmp_path / "file"), "must be a folder"),
+        (("encode", photos / "a.png", photos / "b.tif", tmp_path / "out.rgc"), "out.rgc: must be a folder"),
+        (("encode", photos / "deep", tmp_path / "out.rgc"), "out.rgc: must be a folder"),
+        (("encode", photos / "a.png", photos / "b.tif", "-"), "-: must be a folder"),
+        (("encode", "-", tmp_path), "-: a stream's picture needs a file name"),
         (("decode", GOLDEN / "rgb.rgc", tmp_path / "o.jpg"), "without further loss"),
         (("decode", GOLDEN / "rgb.rgc", GOLDEN / "rgb.rgc", "--force"), "would replace its own source"),
         (("encode", photos / "a.png", tmp_path / "o.rgc", "--tile", 100), "`tile` (=100)"),
@@ -143,6 +151,60 @@ def test_mistakes_are_told_before_work_begins(tmp_path: Path, photos: Path, caps
         assert told in error
     assert run("decode", GOLDEN / "rgb.rgc", tmp_path / "o.png", "--model", tmp_path / "no.safetensors") == 2
     assert "no.safetensors: no such file" in capsys.readouterr().err
+
+
+def test_streams_there_and_back(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """`-` is standard input and output; /dev/stdin, pipes and /dev/null are read and written as they are."""
+
+    def give(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    unbuffered = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), write_through=True)  # pyright: ignore
+    monkeypatch.setattr(sys, "stdout", unbuffered)
+    give((photos / "a.png").read_bytes())
+    assert run("encode", "-", "-", *MODEL, "--report") == 0
+    coded, report = capfdbinary.readouterr()
+    assert run("encode", photos / "a.png", tmp_path / "a.rgc", *MODEL) == 0
+    assert coded == (tmp_path / "a.rgc").read_bytes()
+    assert b"PSNR dB" in report
+    give(coded)
+    assert run("info", "-") == 0
+    assert b"50x40 RGB" in capfdbinary.readouterr().out
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_bytes, args=(coded,))
+    writer.start()
+    assert run("decode", fifo, "-", *MODEL) == 0
+    writer.join()
+    with Image.open(io.BytesIO(capfdbinary.readouterr().out)) as back:
+        assert (back.format, back.size) == ("PNG", (50, 40))
+    before = Path("/dev/null").stat().st_ino
+    assert run("encode", photos / "a.png", "/dev/null", *MODEL, "--force") == 0
+    assert Path("/dev/null").stat().st_ino == before  # not replaced by a file
+    give(b"hello")
+    assert run("encode", "-", tmp_path / "b.rgc", *MODEL) == 2
+    assert capfdbinary.readouterr().err.startswith(b"error: -: is no image of a known format")
+
+
+def test_the_folder_of_a_run_stands_for_its_codec(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("encode", photos / "a.png", tmp_path / "a.rgc", "--model", GOLDEN) == 0
+    assert run("encode", photos / "a.png", tmp_path / "b.rgc", "--model", photos) == 2
+    assert f"{photos / 'codec.safetensors'}: no such file" in capsys.readouterr().err
+
+
+def test_of_several_frames_the_first_is_taken_and_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As in training and evaluation (docs/data.md)."""
+    frames = [Image.fromarray(draw(40, 30, k)) for k in range(3)]
+    frames[0].save(tmp_path / "film.webp", save_all=True, append_images=frames[1:], lossless=True)
+    assert run("encode", tmp_path / "film.webp", tmp_path / "film.rgc", *MODEL) == 0
+    frames[0].save(tmp_path / "still.png")
+    assert run("encode", tmp_path / "still.png", tmp_path / "still.rgc", *MODEL) == 0
+    assert (tmp_path / "film.rgc").read_bytes() == (tmp_path / "still.rgc").read_bytes()
+    assert np.array_equal(images.read(tmp_path / "film.webp"), draw(40, 30, 0))
 
 
 def test_the_module_runs(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from regicomp.image_codec import container as bitstream
 from regicomp.image_codec import model_file
 from regicomp.image_codec.codec import Codec, to_pixels, to_tensor
 from regicomp.image_codec.model_file import Loaded, Spec
+from regicomp.image_codec.sandbox import IsolatedDecoder
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BACKBONES = {
@@ -125,6 +126,21 @@ def test_forms_of_a_picture_agree(golden: Codec) -> None:
     assert np.array_equal(to_pixels(tensor[None]), array)
     assert torch.equal(tensor[None], golden.decode(data))
     assert data == golden.encode(pixels)
+
+
+def test_bytes_of_every_type_decode_and_other_types_are_refused(golden: Codec, tmp_path: Path) -> None:
+    data = golden.compress(draw(40, 30))
+    right = golden.decompress(data, "array")
+    for held in (bytearray(data), memoryview(data), memoryview(b"x" + data + b"x")[1:-1]):
+        assert np.array_equal(golden.decompress(held, "array"), right)
+        assert torch.equal(golden.decode(held), golden.decode(data))
+    for wrong in (tmp_path / "a.rgc", "a.rgc", None, list(data)):
+        for take in (golden.decompress, golden.decode, bitstream.unpack, IsolatedDecoder("unused").decompress):
+            with pytest.raises(TypeError, match=rf"`data` \(of type {type(wrong).__name__}\) must be .* bytes"):
+                take(wrong)  # pyright: ignore
+    for wrong in (tmp_path / "a.png", "a.png", data, None):
+        with pytest.raises(TypeError, match=rf"`image` \(of type {type(wrong).__name__}\) must be a Pillow image"):
+            golden.compress(wrong)  # pyright: ignore
 
 
 def test_grey_alpha_and_profile_come_back(golden: Codec) -> None:

@@ -100,16 +100,25 @@ def test_more_than_eight_bits_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((4, 5), np.float32))
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((4, 5, 3), np.uint16), photometric="rgb")
     for path in sorted(tmp_path.iterdir()):
-        with pytest.raises(ValueError, match=f"{path.name}: "):
+        with pytest.raises(
+            ValueError, match=rf"{path.name}: has more than 8 bits a sample \(mode [A-Z;0-9]+\); convert"
+        ):
             picture.read(path)
+    with pytest.raises(ValueError, match=r"has a colour mode \(LAB\) that cannot become RGB"):
+        picture.from_pillow(Image.new("LAB", (3, 3)))
 
 
-def test_what_is_no_single_picture_is_refused(tmp_path: Path) -> None:
+def test_of_several_frames_the_first_is_taken_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     frames = [Image.fromarray(draw(20, 20, k)) for k in range(3)]
-    frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
-    with pytest.raises(ValueError, match=r"moving\.webp: has 3 frames"):
-        picture.read(tmp_path / "moving.webp")
-    (tmp_path / "cut.png").write_bytes((picture.file_bytes(frames[0], tmp_path / "a.png"))[:200])
+    for name, settings in (("a.webp", {"lossless": True}), ("a.png", {}), ("a.tif", {})):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **settings)
+        assert np.array_equal(picture.read(tmp_path / name).pixels, np.asarray(frames[0]))
+        assert caplog.messages.pop() == f"{tmp_path / name}: has 3 frames; the first is taken"
+        caplog.clear()
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cut.png").write_bytes((picture.file_bytes(Image.fromarray(draw(20, 20)), tmp_path / "a.png"))[:200])
     with pytest.raises(ValueError, match=r"cut\.png: "):
         picture.read(tmp_path / "cut.png")
     (tmp_path / "text.png").write_text("hello")

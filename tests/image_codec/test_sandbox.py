@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +42,21 @@ def test_a_child_s_memory_is_bounded() -> None:
         pytest.raises(ValueError, match=r"memory|ended by the file|cannot be decoded"),
     ):
         decoder.decompress((GOLDEN / "tiles.rgc").read_bytes())
+
+
+def test_a_script_without_its_main_guard_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "from regicomp.image_codec.sandbox import IsolatedDecoder\n"
+        "try:\n"
+        f"    IsolatedDecoder({str(GOLDEN / 'codec.safetensors')!r}).decompress(b'')\n"
+        "except RuntimeError as error:\n"
+        "    print('told:', error)\n"
+        "    raise SystemExit(1)\n"
+    )
+    run = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert run.returncode == 1
+    assert run.stderr == ""
+    in_the_child, here = run.stdout.splitlines()
+    assert here.startswith("told: the decoder's process ended with status 1 while it started; ")
+    for line in (in_the_child, here):
+        assert '`if __name__ == "__main__":`' in line

@@ -1,0 +1,74 @@
+"""The options of `python -m regicomp.codec`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import regicomp
+from regicomp.image_codec.container import MAX_PIXELS
+
+_TOLD = {
+    "encode": "pictures to .rgc files",
+    "decode": ".rgc files to pictures",
+    "info": "size, codec and bits by stream of .rgc files, without decoding them",
+}
+
+
+def parser(about: str | None, runs: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.ArgumentParser:
+    """The command's parser.
+
+    Args:
+        about: the command's description.
+        runs: what runs a subcommand (the parsed `run`), by name.
+    """
+    made = argparse.ArgumentParser(prog="python -m regicomp.codec", description=about)
+    commands = made.add_subparsers(dest="command", required=True)
+    for name, told in _TOLD.items():
+        command = commands.add_parser(name, help=told, description=told)
+        command.set_defaults(run=runs[name])
+        command.add_argument("input", nargs="+", type=Path, help="files and folders; -: standard input")
+        command.add_argument(
+            "--max-pixels", type=int, default=MAX_PIXELS, help="larger pictures are refused (%(default)s)"
+        )
+        if name != "info":
+            _add_common(command)
+        if name == "decode":
+            command.add_argument("--isolated", action="store_true", help="decode in a child process of bounded memory")
+    return made
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "output",
+        type=Path,
+        help="a file, or a folder where there are several pictures; -: standard output (a decoded picture is a PNG)",
+    )
+    command.add_argument(
+        "--model",
+        default=regicomp.SHIPPED,
+        type=Path,
+        help="a run's folder or its codec.safetensors (default: the codec that comes with regicomp)",
+    )
+    command.add_argument("--force", action="store_true", help="replace files that exist")
+    command.add_argument("--report", action="store_true", help="print a table of sizes, quality and seconds")
+    command.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bf16"),
+        default="auto",
+        help="of the transforms; auto: bf16 where the hardware is fast at it",
+    )
+    command.add_argument(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="side in pixels of the tiles the transforms are computed in, which bounds their memory "
+        "(default: 1024 above 4,194,304 pixels); decoding takes what the file says",
+    )
+
+
+def of_codec(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that `regicomp.load` takes."""
+    return {"precision": args.precision, "tile": args.tile, "max_pixels": args.max_pixels}
