@@ -1,4 +1,4 @@
-"""What transforms in bf16 change, image by image: PSNR, latents that round otherwise, and where these lie.
+"""The effect of transforms in bf16, image by image: PSNR, latents that round otherwise, and where these lie.
 
 `python -m bench.bf16 --codec FILE [--only kodim20] [--float-layers 0 1]` (needs $REGICOMP_DATA/kodak; a codec whose g_a
 and g_s are sequences, such as the hyperprior's) prints a table and, measuring all images, writes bf16.json. "Even" is a

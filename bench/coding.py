@@ -51,7 +51,7 @@ RESULTS = Path(__file__).parent / "coding.json"
 
 
 class Taken(NamedTuple):
-    """What coding one image took."""
+    """Times and sizes of coding one image."""
 
     encode: float  # seconds
     decode: float

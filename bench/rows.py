@@ -1,4 +1,4 @@
-"""What one row of the table measures; each function is run in a process of its own, so that memory is its own too.
+"""Measurements of one row of the table; each function is run in a process of its own, so that memory is its own too.
 
 `python -m bench.rows '{"measure": "steps", "backbone": "hyperprior", …}'` prints one line of JSON.
 """
@@ -44,7 +44,7 @@ EXAMPLES = {
 
 
 class Setting(NamedTuple):
-    """What is measured."""
+    """The measurement of one row."""
 
     backbone: str
     precision: str = "float32"  # of our steps; the example loop is float32

@@ -41,7 +41,7 @@ def _measured(arguments: argparse.Namespace, results: dict[str, Any], measure: s
 
 
 def _others(folder: Path) -> dict[str, Any]:
-    """What results.json holds besides the table: bench.train_step's part."""
+    """The entries of results.json besides the table, which bench.train_step writes."""
     path = folder / "results.json"
     return json.loads(path.read_text()) if path.exists() else {}
 

@@ -185,7 +185,7 @@ def final_losses(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def this_machine() -> dict[str, str]:
-    """What the figures depend on."""
+    """Machine and versions, on which the figures depend."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU"
     cpuinfo = Path("/proc/cpuinfo")
     if not torch.cuda.is_available() and cpuinfo.exists():

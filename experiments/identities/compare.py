@@ -42,21 +42,21 @@ class Difference(NamedTuple):
     """How far one curve lies above another over the distortions that both span."""
 
     bits: float  # mean difference
-    percent: float  # of the anchor's mean
+    percent: float  # of the baseline's mean
 
 
-def difference(anchor: Curve, other: Curve) -> Difference:
+def difference(baseline: Curve, other: Curve) -> Difference:
     """Mean vertical distance of two curves, each linear in log D between its points.
 
     Raises:
         ValueError: the curves span no common distortion.
     """
-    low = max(anchor.mse_255[0], other.mse_255[0])
-    high = min(anchor.mse_255[-1], other.mse_255[-1])
+    low = max(baseline.mse_255[0], other.mse_255[0])
+    high = min(baseline.mse_255[-1], other.mse_255[-1])
     if not low < high:
         raise ValueError(f"the curves share no distortion: one ends at {high:.3g}, the other begins at {low:.3g}")
     at = np.linspace(np.log(low), np.log(high), _POINTS)
-    one, two = (np.interp(at, np.log(c.mse_255), c.bits) for c in (anchor, other))
+    one, two = (np.interp(at, np.log(c.mse_255), c.bits) for c in (baseline, other))
     bits = float(np.mean(two - one))
     return Difference(bits, 100 * bits / float(np.mean(one)))
 
@@ -73,7 +73,7 @@ def interval(groups: Sequence[Sequence[float]], seed: int = 0) -> Interval:
 
 
 class Comparison(NamedTuple):
-    """What α changes at equal distortion, one number a seed."""
+    """The effect of α at equal distortion, one number a seed."""
 
     source: str
     alpha: float

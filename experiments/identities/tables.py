@@ -58,7 +58,7 @@ def part(rows: Sequence[Row], name: str, last: bool = False) -> list[Row]:
 
 
 def comparison_table(rows: Sequence[Row]) -> str:
-    """What α changes at equal distortion, by source and pooled, in H(U) and in R."""
+    """The effect of α at equal distortion, by source and pooled, in H(U) and in R."""
     sweep = part(rows, "sweep", last=True)
     lines = []
     by_quantity = {quantity: compare.compare(sweep, quantity) for quantity in ("h_u", "rate")}
@@ -85,9 +85,9 @@ def _mean(rows: Sequence[Row], quantity: str) -> float:
     return float(np.mean([row[quantity] for row in rows]))
 
 
-def _geometric_ratio(rows: Sequence[Row], anchors: Sequence[Row]) -> float:
+def _geometric_ratio(rows: Sequence[Row], baselines: Sequence[Row]) -> float:
     return float(
-        np.exp(np.mean(np.log([r["mse_255"] for r in rows])) - np.mean(np.log([a["mse_255"] for a in anchors])))
+        np.exp(np.mean(np.log([r["mse_255"] for r in rows])) - np.mean(np.log([b["mse_255"] for b in baselines])))
     )
 
 
@@ -108,7 +108,7 @@ def _against_effective_lambda(sweep: Sequence[Row], alpha: float) -> tuple[float
 
 
 def equal_lambda_table(rows: Sequence[Row]) -> str:
-    """What α changes at equal λ, beside the ideal models' prediction λ/(1+α)."""
+    """The effect of α at equal λ, beside the ideal models' prediction λ/(1+α)."""
     sweep = part(rows, "sweep", last=True)
     lines = []
     for alpha in sorted({row["alpha"] for row in sweep}):
@@ -155,7 +155,7 @@ def learning_table(rows: Sequence[Row]) -> str:
 
 
 def start_table(rows: Sequence[Row]) -> str:
-    """What becomes of a run without warm-up."""
+    """Runs without warm-up."""
     lines = []
     for label in dict.fromkeys(row["label"] for row in rows if row["part"] == "start"):
         mine = [row for row in part(rows, "start") if row["label"] == label]

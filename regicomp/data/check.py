@@ -16,7 +16,7 @@ from regicomp.data.images import NOTED, REFUSED, BadImage
 
 
 class Finding(NamedTuple):
-    """What was found out about one file; `refused` is a key of REFUSED, `noted` are keys of NOTED."""
+    """The findings about one file; `refused` is a key of REFUSED, `noted` are keys of NOTED."""
 
     path: str
     bytes: int

@@ -64,7 +64,7 @@ class BadImage(ValueError):
 
 
 class Header(NamedTuple):
-    """What a file says of itself before it is decoded: pixels as stored, and which of NOTED hold."""
+    """The header of an image file: width and height as stored, and which of NOTED hold."""
 
     width: int
     height: int

@@ -170,7 +170,7 @@ def _root(manifest: Manifest, folder: Path) -> Path:
 
 
 def faults(files: Sequence[File], folder: Path, seen: Callable[[int], object]) -> list[str]:
-    """What is wrong with a set's files by SHA-256, a line each; `seen` is told of every piece's bytes."""
+    """Files of a set that are missing or differ in SHA-256, a line each; `seen` is told of every piece's bytes."""
     found: list[str] = []
     for file in files:
         path = folder / file.path

@@ -58,7 +58,7 @@ def plan(paths: Sequence[Path], shard_bytes: int) -> list[list[int]]:
 
 
 def _content(path: Path, settings: Settings) -> tuple[bytes, str, int, int]:
-    """What is stored of an image: bytes, extension, width, height as decoded."""
+    """The stored form of an image: bytes, extension, width, height as decoded."""
     header = images.header(path)
     if settings.format == "original":
         data = path.read_bytes()

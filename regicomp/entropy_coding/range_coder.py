@@ -33,7 +33,7 @@ _DIGIT_GAIN = 15  # digits read for one digit of a count
 
 
 class Tally:
-    """What went through the range coder while it was watched.
+    """The symbols that passed through the range coder while it was watched.
 
     Args:
         symbols: most symbols that one stream may hold; None trusts the streams, which are then not followed by zeros.
@@ -189,7 +189,7 @@ def padding(length: int, symbols: int, escape_bits: float) -> int:
 
 
 class Coder:
-    """What CompressAI's entropy models call; see `Encoder` and `Decoder`."""
+    """The interface that CompressAI's entropy models call; see `Encoder` and `Decoder`."""
 
     name = "ans"  # CompressAI's name of the method, which it writes when a model is pickled
 

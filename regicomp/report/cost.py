@@ -1,4 +1,4 @@
-"""What the runs of a report took: hours of training and measuring, for each sweep."""
+"""The cost of a report's runs: hours of training and measuring, for each sweep."""
 
 from __future__ import annotations
 

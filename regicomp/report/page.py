@@ -28,7 +28,7 @@ _OPEN_PUBLISHED = ("vtm", "bmshj2018-hyperprior", "mlicpp")  # shown at first; t
 
 
 class Picture(NamedTuple):
-    """What a run did to an image, as data URIs."""
+    """A run's reconstruction of an image, its error and its bits, as data URIs."""
 
     run: str  # the run's label
     x_hat: str

@@ -1,4 +1,4 @@
-"""What a codec does to an image: the original, the reconstruction, the error, and where the latent's bits go.
+"""Pictures of a codec's work on an image: the original, the reconstruction, the error, and where the latent's bits go.
 
 Pictures are embedded in the page as data URIs of compact WebP files. Large images are cut to their middle, so that
 every pixel shown is one the codec coded.

@@ -18,7 +18,7 @@ _CLOSE = 1e-4  # of an average in a record to the one computed from its images
 
 
 class Budget(NamedTuple):
-    """What a training was given; None where the record does not say."""
+    """Steps and data of a training run; None where the record does not say."""
 
     steps: int | None
     data: str | None
@@ -35,7 +35,7 @@ class Budget(NamedTuple):
 
 
 class Family(NamedTuple):
-    """What the points of one curve, over λ and seeds, have in common."""
+    """The settings that the points of one curve, over λ and seeds, have in common."""
 
     backbone: str
     source: str | None
@@ -84,7 +84,7 @@ class Skipped(NamedTuple):
 
 
 class Collection(NamedTuple):
-    """What was found."""
+    """Measurements found in folders, and what was left out."""
 
     measurements: list[Measurement]
     skipped: list[Skipped]
@@ -191,7 +191,7 @@ def _family(about: dict[str, Any]) -> Family:
 
 
 def _data(named: Any) -> str | None:
-    """What a run was trained on, as a word: records list their folders."""
+    """A run's training data as one string: records list their folders."""
     return ", ".join(map(str, named)) if isinstance(named, list) else named
 
 

@@ -60,7 +60,7 @@ def styles(families: list[Family]) -> dict[Family, Style]:
 
 
 def _kind(family: Family) -> tuple[object, ...]:
-    """What sets families of one backbone apart, but for their budgets."""
+    """The settings in which families of one backbone differ, budgets aside."""
     other = family.source if family.source != family.backbone else None
     return (family.alpha, other, family.distortion, family.variant)
 

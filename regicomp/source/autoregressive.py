@@ -10,7 +10,7 @@ from regicomp.source.masked_layers import CausalConv2d, head
 
 
 class AutoregressiveSource(SourceModel):
-    """Masked 5×5 convolution over the patch grid; all samples of a patch at once (design section 4).
+    """Masked 5×5 convolution over the patch grid; all samples of a patch at once.
 
     ::
 

@@ -1,4 +1,4 @@
-"""What every source entropy model q_θ(x|x̂) shares: the patch grid, the features of x̂, the head, the bits.
+"""The base of every source model q_θ(x|x̂): the patch grid, the features of x̂, the head, the bits.
 
 Legend: B batch, H W pixels, p patch, h = ⌈H/p⌉, w = ⌈W/p⌉, C = 3p² samples of a patch.
 """
@@ -45,7 +45,7 @@ def from_patches(grid: Tensor, patch: int) -> Tensor:
 
 
 class SourceModel(nn.Module, ABC):
-    """A discretized density for every 8-bit sample of x given the reconstruction x̂ (design section 4).
+    """A discretized density for every 8-bit sample of x given the reconstruction x̂.
 
     ::
 

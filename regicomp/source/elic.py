@@ -72,7 +72,7 @@ class ElicSource(SourceModel):
         s - 255·x̂ of k's anchors ──► spatial context ────┘   (at the others; zero at anchors)
 
     The contexts are those of He, Yang, Peng, Ma, Qin, Wang, "ELIC: Efficient Learned Image Compression with Unevenly
-    Grouped Space-Channel Contextual Adaptive Coding", 2022; design section 4. Anchors are the patches whose row +
+    Grouped Space-Channel Contextual Adaptive Coding", 2022. Anchors are the patches whose row +
     column is odd.
 
     Args and errors: `SourceModel`.

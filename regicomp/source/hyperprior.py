@@ -8,7 +8,7 @@ from regicomp.source.base import SourceModel
 
 
 class HyperpriorSource(SourceModel):
-    """Mean and scale of every sample from the features of x̂; no context (paper, figure 3a; design section 4).
+    """Mean and scale of every sample from the features of x̂; no context (paper, figure 3a).
 
     Args and errors: `SourceModel`.
     """

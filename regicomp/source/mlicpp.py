@@ -71,7 +71,7 @@ class MlicppSource(SourceModel):
         … and of slice i-1 ──► global intra context (at the others) ┘
 
     The contexts are those of Jiang, Yang, Zhai, Gao, Wang, "MLIC++: Linear Complexity Multi-Reference Entropy
-    Modeling for Learned Image Compression", 2023; design section 4. Anchors are the patches whose row + column is odd.
+    Modeling for Learned Image Compression", 2023. Anchors are the patches whose row + column is odd.
 
     Args:
         patch, width, density, initial_scale: see `SourceModel`.

@@ -50,7 +50,7 @@ def transform(joint: Joint, u: Names = "U") -> list[Identity]:
 
 
 def side_information(joint: Joint) -> list[Identity]:
-    """What the side information costs: U = (Ŷ, Ẑ), and X̂ need not tell Ẑ."""
+    """The cost of side information: U = (Ŷ, Ẑ), where X̂ need not determine Ẑ."""
     h, u = joint.entropy, ("Y", "Z")
     return [
         Identity("H(U) = H(Ẑ) + H(Ŷ|Ẑ)", h(u), h("Z") + h("Y", "Z")),
@@ -124,7 +124,7 @@ class Setting(NamedTuple):
 
     @property
     def u(self) -> tuple[str, ...]:
-        """What is transmitted."""
+        """The names of the variables that are transmitted."""
         return ("Y", "Z") if self.side else ("U",)
 
     def check(self, joint: Joint, generator: torch.Generator) -> list[Identity]:

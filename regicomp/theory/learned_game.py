@@ -56,7 +56,7 @@ class Game(NamedTuple):
 
 
 class Exact(NamedTuple):
-    """What one member's codec and q_θ are on their source. Bits; grey levels squared."""
+    """Entropies, rates and distortion of one member's codec and q_θ on their source. Bits; grey levels squared."""
 
     entropies: information.Chain
     codes: int  # values of U that occur
@@ -78,7 +78,7 @@ class Row(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What came of a game."""
+    """The result of a game."""
 
     game: Game
     rows: list[Row]

@@ -65,7 +65,7 @@ def _by_batch(x: Tensor) -> Tensor:
 
 
 class Coded(NamedTuple):
-    """What rounded latents make of points."""
+    """Points coded with rounded latents."""
 
     symbols: Tensor  # U, int64 (B, S, M)
     x_hat: Tensor  # (B, 2, S, 1), in [0, 1] where the point is

@@ -1,4 +1,4 @@
-"""What holds for every backbone in conf/backbone/: it learns, its bytes are its estimate, no trace of q_θ is left."""
+"""Every backbone in conf/backbone/ learns, its bytes agree with its estimated rate, and no trace of q_θ is left."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_a_missing_file_is_the_storage_s_fault(tmp_path: Path) -> None:
 
 
 def test_a_worker_s_traceback_becomes_one_line() -> None:
-    """What torch raises in the main process: the class called with the worker's whole traceback."""
+    """The exception that torch raises in the main process: the class called with the worker's whole traceback."""
     text = "Caught BadImage in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File …\n"
     error = images.BadImage(text + "regicomp.data.images.BadImage: a.png: is empty (0 bytes)\n")
     assert str(error) == "a.png: is empty (0 bytes)"

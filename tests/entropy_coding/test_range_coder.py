@@ -22,7 +22,7 @@ OFFSETS = [-1, 0]
 
 
 def read_by_hand(stream: bytes, indexes: list[int]) -> tuple[list[int | None], int]:
-    """What the decoder decodes and how many bytes it reads; None for a value too wide for its integer."""
+    """The decoded values and the number of bytes read; None for a value too wide for its integer."""
     state, at = int.from_bytes(stream[:8], "little"), 8
 
     def renormalize() -> None:

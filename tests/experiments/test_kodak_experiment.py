@@ -1,4 +1,4 @@
-"""What experiments/kodak says follows from the records beside it."""
+"""The figures of experiments/kodak follow from the records beside it."""
 
 from __future__ import annotations
 

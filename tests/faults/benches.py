@@ -1,4 +1,4 @@
-"""What every kind of fault shares: the undisturbed run that others are held against, and a line of the table."""
+"""Parts that every kind of fault shares: the undisturbed reference run, and a line of the table."""
 
 from __future__ import annotations
 

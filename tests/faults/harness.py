@@ -94,7 +94,7 @@ def _child(arguments: list[str], output: str, before: Callable[[], None] | None)
 
 
 def preload() -> None:
-    """What every child needs, imported once."""
+    """Modules that every child needs, imported once."""
     import lightning.pytorch  # noqa: F401
 
     with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
@@ -124,7 +124,7 @@ class Process(NamedTuple):
         return self.process.exitcode
 
     def said(self) -> str:
-        """What it printed."""
+        """The output of the process."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
     def signal(self, number: int) -> None:

@@ -40,7 +40,7 @@ _CHECKPOINT_EVERY = 50  # updates
 
 
 class Sample(NamedTuple):
-    """What was seen at one moment."""
+    """One sample of a process's memory and progress."""
 
     minute: float
     step: int
@@ -175,7 +175,7 @@ def _settled(samples: list[Sample]) -> list[Sample]:
 
 
 def verdict(samples: list[Sample]) -> list[str]:
-    """What was measured, and what is wrong, if anything; lines that begin with `FAILED` are failures."""
+    """Lines of measurements and of failures; those that begin with `FAILED` are failures."""
     settled, parts = _settled(samples), quarters(samples)
     last = samples[-1]
     written = last.step // _CHECKPOINT_EVERY

@@ -25,7 +25,7 @@ Composed = Callable[..., DictConfig]
 
 
 class Drawn(NamedTuple):
-    """What one setting is drawn from: `wrong` once in twenty times, so that many configurations are right."""
+    """Values of one setting: one of `wrong` once in twenty times, so that many configurations are right."""
 
     right: list[str]
     wrong: list[str]

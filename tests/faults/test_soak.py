@@ -1,4 +1,4 @@
-"""What a soak says of given samples; `make soak` makes them."""
+"""The verdict of a soak on given samples; `make soak` makes them."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def cases(count: int, resealed: int, forged: int, seed: int = 0) -> Iterator[Cas
 
 
 class Outcome(NamedTuple):
-    """What came of a file."""
+    """The outcome of decoding a file."""
 
     kind: str
     result: str  # refused, right, or wrong: another picture was decoded without a word

@@ -1,4 +1,4 @@
-"""What a file does to its decoder stays in the child."""
+"""A file that harms its decoder harms the child process alone."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_time_spent_counts_each_run_once(tmp_path: Path) -> None:
 
 
 def test_nothing_is_dropped_silently(made: tuple[Path, str]) -> None:
-    """What has no number or was left out is named in the terminal and on the page."""
+    """Curves without a number and runs that were left out are named in the terminal and on the page."""
     out, printed = made
     html = (out / "index.html").read_text()
     flat = " ".join(printed.split())

@@ -72,14 +72,14 @@ class Node(NamedTuple):
     environment: dict[str, str]  # for commands that shall use it
 
     def ask(self, *command: str) -> str:
-        """What a Slurm command prints."""
+        """The output of a Slurm command."""
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=self.environment)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
 
     def job(self, job_id: str) -> dict[str, str]:
-        """What `scontrol show job` tells of one job."""
+        """The output of `scontrol show job` for one job."""
         words = self.ask("scontrol", "--oneliner", "show", "job", job_id).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 

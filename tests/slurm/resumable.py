@@ -28,7 +28,7 @@ class Resumable(NamedTuple):
         return "done"
 
     def checkpoint(self) -> object:
-        """What submitit puts back into the queue: the same again."""
+        """The job that submitit puts back into the queue: the same again."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

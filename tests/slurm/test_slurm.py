@@ -82,7 +82,7 @@ class Sweep:
         return said
 
     def states(self, count: int) -> set[str]:
-        """What becomes of its jobs, once Slurm has noticed that they have ended."""
+        """The states of its jobs, once Slurm has noticed that they have ended."""
         (folder, *_) = sorted((self.out / ".submitit").glob("*_0"))
         jobs = [f"{folder.name.partition('_')[0]}_{k}" for k in range(count)]
         deadline = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""What a run costs and where its time goes, said in advance and while it trains."""
+"""The cost of a run and where its time goes, said in advance and while it trains."""
 
 from __future__ import annotations
 
