@@ -1,7 +1,11 @@
-"""CompressAI's entropy bottleneck without its waits for the device.
+"""CompressAI's entropy bottleneck, without its waits for the device, and with one lattice for ẑ.
 
-Its forward pass keeps the order of axes in a tensor and iterates over it: twelve values that are read back in every
-update, each after all that was queued before. Here the order is one of Python's integers.
+*Waits.* Its forward pass keeps the order of axes in a tensor and iterates over it: twelve values that are read back in
+every update, each after all that was queued before. Here the order is one of Python's integers.
+
+*Lattice.* ẑ is z rounded to whole numbers of steps from its median. Codecs that round z in training, straight-through,
+have learned with a median that training leaves alone; a median solved for afterwards would move every ẑ by up to half
+a step, to where h_s has never been. Codecs that add noise instead have seen all of z's values, and no lattice.
 
 Legend: B batch, C channels.
 """
@@ -10,6 +14,7 @@ from __future__ import annotations
 
 from types import MethodType
 
+import torch
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
@@ -31,3 +36,27 @@ def without_read_backs(codec: nn.Module) -> None:
     for module in codec.modules():
         if isinstance(module, EntropyBottleneck) and type(module).forward is EntropyBottleneck.forward:
             module.forward = MethodType(_forward, module)
+
+
+def _round_in_training(codec: nn.Module) -> list[EntropyBottleneck]:
+    """Bottlenecks whose owners say so as CompressAI's `HyperLatentCodec` does, by `quantizer`."""
+    owners = [m for m in codec.modules() if getattr(m, "quantizer", None) == "ste"]
+    found = [getattr(owner, "entropy_bottleneck", None) for owner in owners]
+    return [bottleneck for bottleneck in found if isinstance(bottleneck, EntropyBottleneck)]
+
+
+@torch.no_grad()
+def update_tables(codec: nn.Module) -> None:
+    """Make a trained codec's entropy tables, in place: solve for the quantiles of z, keep the lattice of ẑ.
+
+    Where training rounds z, the median becomes the point nearest to it of the lattice that the codec was trained with.
+
+    Args:
+        codec: has CompressAI's `update`.
+    """
+    trained = [(bottleneck, bottleneck.quantiles[:, 0, 1].clone()) for bottleneck in _round_in_training(codec)]
+    codec.update(force=True, update_quantiles=True)  # pyright: ignore[reportCallIssue]
+    for bottleneck, median in trained:
+        solved = bottleneck.quantiles[:, 0, 1]
+        solved.copy_(median + torch.round(solved - median))
+        bottleneck.update(force=True)

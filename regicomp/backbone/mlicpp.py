@@ -86,6 +86,8 @@ class MLICPlusPlus(CompressionModel):
         ValueError: an argument is out of range, or does not divide what it must.
     """
 
+    quantizer = "ste"  # of z in training, in CompressAI's words
+
     def __init__(self, N: int = 192, M: int = 320, slices: int = 10, heads: int = 2) -> None:
         super().__init__()
         for name, value in {"N": N, "M": M, "slices": slices, "heads": heads}.items():

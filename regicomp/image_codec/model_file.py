@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from regicomp.backbone.entropy_bottleneck import update_tables
 from regicomp.image_codec import trust
 from regicomp.utils.files import write_bytes
 
@@ -105,7 +106,7 @@ def save_codec(path: Path, codec: nn.Module, spec: Spec, run: Mapping[str, Any],
     fresh = build(spec, "backbone")
     nn.Module.load_state_dict(fresh, _without_tables(codec.state_dict()), strict=False)
     halved = _halve(fresh) if half else frozenset()
-    fresh.update(force=True, update_quantiles=True)  # pyright: ignore[reportCallIssue]
+    update_tables(fresh)
     _write(path, fresh.eval(), spec, "codec", run, halved)
 
 
