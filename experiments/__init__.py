@@ -1,1 +1,1 @@
-"""One folder for each table or figure: what it asks, command, results."""
+"""One folder for each table or figure: question, command, results."""

@@ -1,4 +1,4 @@
-"""`python -m regicomp.check_data FOLDER…`: decode every image of a training set and say which would not be used."""
+"""`python -m regicomp.check_data FOLDER…`: decode every image of a training set and list the unusable ones."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def counterexample_table(found: exhaustive.Counterexample) -> Table:
 
 def _whole(name: str, value: int, least: int, most: int) -> int:
     if not least <= value <= most:
-        raise ValueError(f"`--{name}` (={value}) must be a whole number from {least} to {most}")
+        raise ValueError(f"`--{name}` (={value}) must be an integer from {least} to {most}")
     return value
 
 
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     console.print()
     if found is None:
-        console.print("no source was found on which the two goals part with a non-injective synthesis")
+        console.print("no source was found on which the two goals differ with a non-injective synthesis")
         broken += 1
     else:
         console.print(counterexample_table(found))

@@ -1,7 +1,7 @@
 """The table of tiles in README.md: `python -m experiments.first_light.tiles CODEC KODAK`.
 
-The same codec on the same pixels, cut into tiles that are coded each by itself. A codec trained on crops of one size
-that needs more bits for larger tiles has not learned what its hyper-latents' neighbours say.
+The same codec on the same pixels, cut into tiles that are coded separately. A codec trained on crops of one size
+that needs more bits for larger tiles has not learned to use the neighbours of its hyper-latents.
 """
 
 from __future__ import annotations

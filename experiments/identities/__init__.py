@@ -1,4 +1,4 @@
-"""The identities shown: exact on small sources, in the learned game on known sources, and on photographs."""
+"""The identities: exact on small sources, in the learned game on known sources, and on photographs."""
 
 from regicomp.utils import cli
 

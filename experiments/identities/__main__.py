@@ -1,7 +1,7 @@
 """`python -m experiments.identities`: every table and figure of this folder.
 
-Without --codec and --source a small pair is trained first (conf/experiment/identities.yaml) and held against PNG and
-lossless WebP on the photographs that ship; with them, theirs is, on the images asked for.
+Without --codec and --source a small pair is trained first (conf/experiment/identities.yaml) and compared with PNG and
+lossless WebP on the photographs that ship; with them, the given pair is, on the given images.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for name in ("jobs", "seeds", "steps"):
         if getattr(args, name) < 1:
-            raise ValueError(f"`--{name}` (={getattr(args, name)}) must be a whole number of at least 1")
+            raise ValueError(f"`--{name}` (={getattr(args, name)}) must be an integer of at least 1")
     if (args.codec is None) != (args.source is None):
         raise ValueError("`--codec` and `--source` must be given together")
     started = time.perf_counter()

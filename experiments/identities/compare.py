@@ -39,7 +39,7 @@ def curve(rows: Sequence[dict[str, Any]], quantity: str) -> Curve:
 
 
 class Difference(NamedTuple):
-    """How far one curve lies above another over the distortions that both span."""
+    """Distance by which one curve lies above another over the distortions that both span."""
 
     bits: float  # mean difference
     percent: float  # of the baseline's mean
@@ -102,9 +102,9 @@ def compare(rows: Sequence[dict[str, Any]], quantity: str) -> list[Comparison]:
 
 
 def interpolation_error(rows: Sequence[dict[str, Any]], quantity: str, alpha: float) -> float:
-    """Largest percentage, over sources, that the comparison would report if α were nothing but λ/(1+α).
+    """Largest percentage, over sources, that the comparison would report if α had no effect but λ/(1+α).
 
-    The plain curve is held against itself at points moved to λ/(1+α), interpolated monotonically in log λ.
+    The plain curve is compared with itself at points moved to λ/(1+α), interpolated monotonically in log λ.
     """
     found = []
     for source in dict.fromkeys(row["source"] for row in rows):

@@ -58,7 +58,7 @@ def draw_optima(path: Path) -> None:
 
 
 def draw_curves(path: Path, rows: Sequence[Row]) -> None:
-    """H(U) against distortion by source and α, and below what α changes at equal distortion."""
+    """H(U) against distortion by source and α, and below the effect of α at equal distortion."""
     sweep = part(rows, "sweep", last=True)
     sources = list(dict.fromkeys(row["source"] for row in sweep))
     figure = Figure(figsize=(11, 6.6), layout="constrained")

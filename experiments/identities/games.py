@@ -144,9 +144,9 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Read what `write` wrote: texts, and numbers where there are any."""
-    texts = {"part", "label", "source"}
+    """Read what `write` wrote: strings, and numbers where there are any."""
+    named = {"part", "label", "source"}
     with path.open(newline="", encoding="utf-8") as file:
         return [
-            {k: v if k in texts else (float(v) if v else None) for k, v in row.items()} for row in csv.DictReader(file)
+            {k: v if k in named else (float(v) if v else None) for k, v in row.items()} for row in csv.DictReader(file)
         ]

@@ -1,4 +1,4 @@
-"""table.md: what the checks and the games found, in numbers."""
+"""table.md: the results of the checks and the games."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""pressure.csv and pressure.md of the search: what the regularizer's push was, by option and λ.
+"""pressure.csv and pressure.md of the search: size and direction of the regularizer gradient, by option and λ.
 
-`python -m experiments.search.tabulate multirun/search` after the sweep. Means over the logged updates at full α: ρ, the
-cosine of push and pull, and λ (1 - ρ cos), the λ whose pull alone would do what both do together along the pull (λ
-itself where `reg.project` takes that part out). `capped` counts the run's updates at which the bound on ρ acted.
+`python -m experiments.search.tabulate multirun/search` after the sweep. Means over the logged updates at full α: ρ, its
+cosine with the distortion gradient, and λ (1 - ρ cos), the λ whose distortion gradient alone equals the sum of both in
+that direction (λ itself where `reg.project` removes that component). `capped` counts the run's updates at which the
+bound on ρ acted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _FULL = 0.9  # of α: an update with more counts
 
 
 def row(run_dir: Path) -> dict[str, Any] | None:
-    """One run's means; None of a run without the regularizer, or that never pressed in full."""
+    """One run's means; None for a run without the regularizer, or that never reached its full α."""
     run = record.read(run_dir / "results.json")["run"]
     if not run["alpha"]:
         return None

@@ -1,7 +1,7 @@
-"""Make the codec that comes with regicomp of a finished run: `python -m experiments.shipped RUN` (README.md).
+"""Turn a finished run into the codec that comes with regicomp: `python -m experiments.shipped RUN` (README.md).
 
 Writes regicomp/pretrained/: codec.safetensors in float16, training.yaml, and results.json of the rounded codec,
-measured anew on the test sets of the run. With `--latents`, a hyperprior's least used latent channels are left out.
+measured again on the test sets of the run. With `--latents`, a hyperprior's least used latent channels are left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LARGEST_BYTES = 10_000_000
 
 
 def narrow(loaded: model_file.Loaded, latents: int, folder: Path) -> model_file.Loaded:
-    """The codec with its `latents` most used channels, told on a folder's images.
+    """The codec with its `latents` most used channels, as counted on a folder's images.
 
     Raises:
         ValueError: it is no hyperprior, or has not as many.
@@ -75,7 +75,7 @@ def main() -> None:
             raise ValueError(f"{path}: has {path.stat().st_size} bytes; at most {LARGEST_BYTES} may come with regicomp")
     training: Any = OmegaConf.load(arguments.run / ".hydra" / "config.yaml")
     if training.init_from is not None:
-        training.init_from = Path(*Path(training.init_from).parts[-2:]).as_posix()  # where it lay concerns nobody
+        training.init_from = Path(*Path(training.init_from).parts[-2:]).as_posix()  # not the whole path of this machine
     files.write_bytes(arguments.out / "training.yaml", OmegaConf.to_yaml(training).encode())
     with tempfile.TemporaryDirectory() as folder:
         names = ",".join(known["testsets"])

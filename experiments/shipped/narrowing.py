@@ -1,4 +1,4 @@
-"""A hyperprior without the latent channels that carry nothing: the same pictures and bytes from fewer weights."""
+"""A hyperprior without the latent channels that are always zero: the same pictures and bytes from fewer weights."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def most_used(counts: Tensor, channels: int) -> Tensor:
 def narrowed(codec: Hyperprior, keep: Tensor) -> Hyperprior:
     """The codec with the latent channels `keep` alone.
 
-    It makes the same reconstructions of the same ẑ, if all latents of the others are zero. ẑ itself sees what they are
-    before rounding, so it may change by as little as that is.
+    It makes the same reconstructions of the same ẑ, if all latents of the others are zero. ẑ depends on their values
+    before rounding, so it may change slightly.
     """
     state = {
         name: weight.index_select(_AXES[name], keep) if name in _AXES else weight

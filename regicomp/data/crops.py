@@ -35,7 +35,7 @@ class CropDataset(Dataset[Tensor]):
     """Crop number `position`: every image once an epoch, at a random place, flipped left to right half the time.
 
     Items are uint8, (3, crop, crop); item k depends on (seed, k) alone. Where the pool's policy is to skip, the next
-    image in the epoch's order stands in for one that can no longer be read.
+    image in the epoch's order replaces one that can no longer be read.
 
     Args:
         pool: images of at least `crop` pixels a side.
@@ -71,7 +71,7 @@ class CropDataset(Dataset[Tensor]):
         return torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1)))
 
     def _candidates(self, position: int) -> Iterator[int]:
-        """The image of a position, then those after it in the epoch's order, to stand in for it."""
+        """The image of a position, then those after it in the epoch's order, to replace it."""
         epoch, slot = divmod(position, len(self.pool))
         order = _order(self.seed, epoch, len(self.pool))
         return (int(order[(slot + k) % len(order)]) for k in range(len(order)))

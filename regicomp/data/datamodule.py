@@ -69,10 +69,10 @@ class CropData(LightningDataModule):
         return self._pool.cut(batch, self.phases.at(self.trainer.global_step).crop if self.trainer else self.cfg.crop)
 
     def teardown(self, stage: str) -> None:
-        """Say how many images were lost in mid-run."""
+        """Report how many images could not be read during the run."""
         if self.dataset.pool.lost:
             log.warning(
-                "%d of %d training images could not be read in mid-run; others stood in for them",
+                "%d of %d training images could not be read during the run and were replaced by others",
                 self.dataset.pool.lost,
                 len(self.dataset.pool),
             )

@@ -13,9 +13,9 @@ from regicomp.data.images import Pixels
 
 SIDE = 320
 _DISCS = 3500
-_MOOD = 0.35  # how far an image's colours lean to one of them, as a photograph's do
+_MOOD = 0.35  # how far an image's colours tend towards one of them, as a photograph's do
 # Smallest radius in pixels, drawn for each image: photographs differ in sharpness, and over this range JPEG spends as
-# many bits on the images as on photographs. Everything smaller would be texture that no budget of ours learns.
+# many bits on the images as on photographs. Everything smaller would be texture that a short training does not learn.
 _SMALLEST = (3.0, 16.0)
 _LARGEST = 160.0  # pixels
 _OVERSAMPLING = 2

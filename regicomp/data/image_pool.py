@@ -22,7 +22,7 @@ from regicomp.data.images import BadImage, Header, Pixels
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_REPLACEMENTS = 20  # images in a row that may be lost before the storage itself is taken to be gone
+_REPLACEMENTS = 20  # consecutive images that may be lost before the storage itself counts as gone
 _FIRST_WAIT = 0.1  # seconds before the first retry; doubled before each further one
 
 
@@ -35,7 +35,7 @@ class StoredImage(Protocol):
         ...
 
     def header(self) -> Header:
-        """Size and peculiarities, cheaply."""
+        """Size, and which of images.NOTED hold, without decoding the pixels."""
         ...
 
     def read(self) -> Pixels:
@@ -63,7 +63,7 @@ class FileImage(NamedTuple):
 
 
 def _patiently(call: Callable[[], T], retries: int) -> T:
-    """`call()`, again after 0.1, 0.2, 0.4, … seconds while storage fails and retries are left."""
+    """`call()`, repeated after 0.1, 0.2, 0.4, … seconds while the storage fails and retries are left."""
     for attempt in range(retries):
         try:
             return call()
@@ -92,8 +92,8 @@ class ImagePool:
 
     Args:
         items: 8-bit RGB images, (H, W, 3) each, or stored images.
-        retries: how often a read that its storage fails is tried again, with waits from 0.1 s, doubling.
-        on_error: "skip": another image stands in for one that cannot be read; "raise": the run ends.
+        retries: how often a read that fails in the storage is repeated, after waits from 0.1 s on, doubling.
+        on_error: "skip": another image replaces one that cannot be read; "raise": the run ends.
     """
 
     def __init__(
@@ -152,14 +152,14 @@ class ImagePool:
     def _count(self, index: int, error: BadImage) -> None:
         if not self._lost[index]:
             self._lost[index] = 1
-            log.warning("skipped in mid-run: %s", error)
+            log.warning("skipped during the run: %s", error)
 
     def _name(self, index: int) -> str:
         return getattr(self._items[index], "name", f"image {index}")
 
     @property
     def lost(self) -> int:
-        """Images that could not be read when a crop was to be cut from them, over all worker processes."""
+        """Number of images that could not be read during the run, over all worker processes."""
         return int(self._lost.sum())
 
 

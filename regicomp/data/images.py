@@ -1,4 +1,4 @@
-"""Image files: found, checked and decoded to 8-bit RGB; docs/data.md says what every kind of file becomes."""
+"""Image files: found, checked and decoded to 8-bit RGB; docs/data.md describes the treatment of every kind of file."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def find(folders: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def bits(image: Image.Image) -> int:
-    """Bits a sample as stored: Pillow opens PNG, TIFF and PPM files of 16-bit colours as 8-bit RGB without a word."""
+    """Bits a sample as stored: Pillow opens PNG, TIFF and PPM files of 16-bit colours as 8-bit RGB silently."""
     if image.mode in _DEEP_MODES:
         return 16
     if image.format == "TIFF":
@@ -105,7 +105,7 @@ def bits(image: Image.Image) -> int:
     arguments = [tile[3] for tile in getattr(image, "tile", [])]
     if image.format == "PNG":
         return 16 if any("16" in str(argument) for argument in arguments) else 8
-    if image.format == "PPM":  # the decoder is told the largest value where it is not 255
+    if image.format == "PPM":  # the decoder gets the largest value where it is not 255
         values = [v for argument in arguments if isinstance(argument, tuple) for v in argument if isinstance(v, int)]
         return 16 if any(value > 255 for value in values) else 8
     return 8
@@ -143,7 +143,7 @@ def _noted(image: Image.Image, suffix: str) -> tuple[str, ...]:
 
 
 def header(path: Path) -> Header:
-    """Size and peculiarities without decoding the pixels.
+    """Size, and which of NOTED hold, without decoding the pixels.
 
     Raises:
         BadImage: the file is missing, empty, no image, too large, or has more than 8 bits a sample.
@@ -187,7 +187,7 @@ def decode(data: bytes, name: str | Path) -> Pixels:
 
     Args:
         data: the file's content.
-        name: what to call it in errors.
+        name: the name that errors give it.
 
     Raises:
         BadImage: empty, no image, cut off, too large, or more than 8 bits a sample.

@@ -1,7 +1,7 @@
 """Manifests of the named data sets: files, SHA-256, sizes, publisher, licence; and their check against a folder.
 
-A set whose files nobody here has seen has no digests of its own: the first fetch writes them to `regicomp.lock.json`
-beside the images, and every later check holds the images against that.
+A set whose files were not available when its manifest was written has no digests: the first fetch writes them to
+`regicomp.lock.json` beside the images, and every later check compares the images with it.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def parse(plain: dict[str, Any]) -> Manifest:
 
 
 def sha256_of(path: Path, seen: Callable[[int], object] = lambda _: None) -> str:
-    """SHA-256 of a file in hexadecimal digits; `seen` is told of every piece's bytes."""
+    """SHA-256 of a file in hexadecimal digits; `seen` is called with the size of every piece."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_CHUNK):
@@ -144,7 +144,7 @@ def check_sizes(manifest: Manifest, folder: Path) -> list[Path]:
     """The test images of a set whose sizes in bytes are as recorded: quick, and enough to see what is missing.
 
     Raises:
-        ValueError: a file is missing or of another size, with the command that mends it.
+        ValueError: a file is missing or of another size, with the command that repairs it.
     """
     mend = f"`python -m regicomp.fetch {manifest.name} --root {_root(manifest, folder)}` fetches and verifies it"
     files = known_files(manifest, folder)
@@ -170,7 +170,7 @@ def _root(manifest: Manifest, folder: Path) -> Path:
 
 
 def faults(files: Sequence[File], folder: Path, seen: Callable[[int], object]) -> list[str]:
-    """Files of a set that are missing or differ in SHA-256, a line each; `seen` is told of every piece's bytes."""
+    """Files of a set that are missing or differ in SHA-256, a line each; `seen` gets the size of every piece."""
     found: list[str] = []
     for file in files:
         path = folder / file.path

@@ -77,7 +77,7 @@ def _fetch_files(about: Manifest, folder: Path, mirror: str | None, jobs: int, p
 
 
 def _fetch_archive(about: Manifest, folder: Path, mirror: str | None, patience: Patience | None) -> None:
-    """Fetch and unpack an archive, and write the lock file that later checks hold the images against."""
+    """Fetch and unpack an archive, and write the lock file that later checks compare the images with."""
     locked = manifest.known_files(about, folder)
     if locked and not _verified(locked, folder):
         return
@@ -135,7 +135,7 @@ def _unpack(about: Manifest, archive: Archive, packed: Path, folder: Path, locke
     else:
         print(
             f"{about.name}: no digest of this set is known beforehand; the archive's (SHA-256 {digest}) and its files' "
-            f"were written to {folder / LOCK}, and are what later checks hold the images against"
+            f"were written to {folder / LOCK}, with which later checks compare the images"
         )
 
 

@@ -42,7 +42,7 @@ class ShardImage(NamedTuple):
         return f"{self.shard}:{_json(self.shard.with_suffix('.json'))['names'][self.number]}"
 
     def header(self) -> Header:
-        """From the index; peculiarities were told when the shard was made."""
+        """From the index; what is unusual about the image was reported when the shard was made."""
         return Header(self.width, self.height)
 
     def read(self) -> Pixels:

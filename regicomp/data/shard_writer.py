@@ -121,7 +121,7 @@ def _finished(folder: Path, number: int) -> Outcome | None:
 
 
 def _check_plan(folder: Path, paths: Sequence[Path], src: Path, shard_bytes: int, settings: Settings) -> None:
-    """Write down what is being packed, or see that it is what an earlier start wrote down.
+    """Record what is being packed, or check that it is what an earlier start recorded.
 
     Raises:
         ValueError: `folder` holds shards of other images or settings.

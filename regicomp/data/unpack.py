@@ -1,4 +1,4 @@
-"""Images out of an archive from elsewhere: no path leads outside, no size is unbounded, every file is whole."""
+"""Images out of an untrusted archive: no path leads outside, no size is unbounded, every file is whole."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def images(archive: Path, below: str | None, folder: Path) -> list[Path]:
         The paths written.
 
     Raises:
-        ValueError: no archive, damaged, no such image, a path that leads outside, or more bytes than sane.
+        ValueError: no archive, damaged, no such image, a path that leads outside, or too many bytes.
         OSError: the disk is full.
     """
     written: dict[str, Path] = {}

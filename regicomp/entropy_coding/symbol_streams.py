@@ -21,7 +21,7 @@ from torch import Tensor
 from regicomp.entropy_coding.range_coder import Decoder as RangeDecoder
 from regicomp.entropy_coding.range_coder import Encoder as RangeEncoder
 
-# An entropy model, whole numbers in any dtype, and their tables' indexes, of equal shapes.
+# An entropy model, integers in any dtype, and their tables' indexes, of equal shapes.
 Part = tuple[EntropyModel, Tensor, Tensor]
 # rANS keeps a state of 64 bits, so that no stream is shorter.
 _LEAST_BYTES = 8

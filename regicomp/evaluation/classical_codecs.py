@@ -129,9 +129,9 @@ def _key(codec: ClassicalCodec, testset: TestSet, with_ms_ssim: bool) -> str:
 
 
 def cached(codec: ClassicalCodec, testset: TestSet, with_ms_ssim: bool = False) -> list[dict[str, Any]]:
-    """`curve`, kept on the disk: measuring again what was measured would take minutes.
+    """`curve`, kept on the disk: measuring takes minutes.
 
-    A kept file that cannot be read is measured anew; where nothing can be written, nothing is kept.
+    A file that cannot be read is measured again; where nothing can be written, nothing is kept.
     """
     path = cache_dir() / _FOLDER / f"{codec.name.lower()}-{_key(codec, testset, with_ms_ssim)}.json"
     try:

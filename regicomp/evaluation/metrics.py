@@ -1,4 +1,4 @@
-"""What is measured of an image, and how images are averaged."""
+"""Measurements of an image, and their averages over images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MS_SSIM_LEAST_SIDE = 161  # five scales of an 11-pixel window
 
 
 class ImageResult(NamedTuple):
-    """What one image cost and how good it is."""
+    """Rate and quality of one image."""
 
     name: str
     width: int  # pixels
@@ -40,7 +40,7 @@ def psnr_db(mse_255: float) -> float:
 
 def psnr_of(x: Pixels, x_hat: Pixels) -> float:
     """PSNR in dB of two 8-bit images, (H, W, 3)."""
-    difference = x.astype(np.float32) - x_hat.astype(np.float32)  # whole numbers, exact in float32
+    difference = x.astype(np.float32) - x_hat.astype(np.float32)  # integers, exact in float32
     return psnr_db(float(np.mean(difference * difference, dtype=np.float64)))
 
 

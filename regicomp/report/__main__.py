@@ -66,7 +66,7 @@ def checked(parsed: argparse.Namespace) -> comparison.Options:
     if parsed.bootstrap < 100:
         raise ValueError(f"`--bootstrap` (={parsed.bootstrap}) must be at least 100")
     if not (parsed.min_span >= 0 and math.isfinite(parsed.min_span)):
-        raise ValueError(f"`--min-span` (={parsed.min_span:g}) must be a number of dB from 0 up")
+        raise ValueError(f"`--min-span` (={parsed.min_span:g}) must be a finite number of dB, at least 0")
     if parsed.images < 0:
         raise ValueError(f"`--images` (={parsed.images}) must be at least 0")
     both = sorted(set(parsed.in_domain) & set(parsed.unseen))
@@ -85,7 +85,7 @@ def checked(parsed: argparse.Namespace) -> comparison.Options:
 
 
 def find_images(name: str, curves: list[Curve], root: str, folders: list[str]) -> tuple[TestSet | None, str | None]:
-    """The images a test set was measured on, and why there are none."""
+    """The images that a test set was measured on, or None and the reason."""
     from regicomp.data import testsets
 
     own = [folder for folder in folders if Path(folder).resolve().name == name]
@@ -94,12 +94,12 @@ def find_images(name: str, curves: list[Curve], root: str, folders: list[str]) -
     except ValueError as error:
         # The page may be published: it names no folder of this machine.
         nameless = re.sub(rf"(?<![\w./-]){re.escape(root)}(?=[/\s)`]|$)", "DIR", str(error))
-        return None, f"its images are not at hand in --data-root DIR ({nameless})"
+        return None, f"its images were not found in --data-root DIR ({nameless})"
     wanted = [image.rsplit(" ", 1)[0] for image in max((c.images for c in curves), key=len)]
     there = {image.name: image for image in found.images}
     missing = [image for image in wanted if image not in there]
     if missing:
-        return None, f"{len(missing)} of its {len(wanted)} images are not at hand, such as {missing[0]}"
+        return None, f"{len(missing)} of its {len(wanted)} images were not found, such as {missing[0]}"
     return found._replace(images=[there[image] for image in wanted]), None
 
 
@@ -145,7 +145,7 @@ def make_pictures(testset: TestSet, chosen: list[Measurement], most: int) -> tup
 
 
 def _first_line(error: Exception, folder: Path) -> str:
-    """An error's first line, without the folder, which is named already."""
+    """An error's first line without the folder, which the caller names."""
     return (str(error).splitlines() or [type(error).__name__])[0].replace(f"{folder}{os.sep}", "")
 
 

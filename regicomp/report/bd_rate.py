@@ -1,7 +1,7 @@
 """BD-rate: the average difference in rate of two rate-distortion curves at equal quality, in percent.
 
 Single values come from the package `bjontegaard`; `batched` gives the same for thousands of resampled curves at once,
-which the bootstrap needs. A number is given only where it means something: see `problems`.
+which the bootstrap needs. Where a value would be meaningless there is none: see `problems`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 MIN_POINTS = 4  # of each curve
 MIN_OVERLAP = 0.5  # of the shorter curve's range of quality
-MIN_SPAN_DB = 2.0  # of each curve's range of quality: less, and the training budget rather than λ sets the points
+MIN_SPAN_DB = 2.0  # of each curve's range of quality: below it the training budget, not λ, determines the points
 
 Array = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ def overlap(anchor: RdCurve, test: RdCurve) -> float:
 
 
 def problems(anchor: RdCurve, test: RdCurve, min_span: float = MIN_SPAN_DB) -> list[str]:
-    """Why these two curves have no BD-rate worth printing; empty where they have one."""
+    """Reasons why two curves have no meaningful BD-rate; empty where they have one."""
     found: list[str] = []
     for name, curve in (("the anchor", anchor), ("the curve", test)):
         points = len(curve.rate)
@@ -77,7 +77,7 @@ def _package(anchor: RdCurve, test: RdCurve, method: Method, interpolators: bool
 
 
 def difference(anchor: RdCurve, test: RdCurve, method: Method, points: int = 41) -> tuple[Array, Array]:
-    """Where along the curve the bits are saved: quality in dB and difference in rate there in percent, (points,)."""
+    """The difference in rate at each quality: quality in dB and difference in percent, each (points,)."""
     _, of_anchor, of_test = _package(anchor, test, method, interpolators=True)
     low = max(anchor.quality.min(), test.quality.min())
     high = min(anchor.quality.max(), test.quality.max())

@@ -2,7 +2,7 @@
 
 The numbers of a curve: averages over images, then over seeds, at each λ. An interval comes from a paired bootstrap:
 images are drawn with replacement, the same ones for both curves, and seeds too, the same ones where both curves have
-them; the curves and their BD-rate are computed anew from each draw.
+them; the curves and their BD-rate are recomputed from each draw.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Options(NamedTuple):
 
 
 def domain(testset: str, options: Options) -> Literal["in-domain", "unseen"] | None:
-    """Which of the two a test set is, by the parts of its name ("ood/art" is art, "bsds500/test" bsds500)."""
+    """The domain of a test set, by the parts of its name ("ood/art" is art, "bsds500/test" bsds500)."""
     parts = testset.split("/")
     if any(part in options.unseen for part in parts):
         return "unseen"
@@ -61,14 +61,14 @@ class Comparison(NamedTuple):
     images: int
     seeds: tuple[int, ...]  # those compared
     by_seed: dict[int, float | None]
-    problems: tuple[str, ...]  # why there is no number
-    notes: tuple[str, ...]  # what to know about the number
+    problems: tuple[str, ...]  # reasons why there is no number
+    notes: tuple[str, ...]  # remarks on the number
     replicates: Array | None  # BD-rates of the bootstrap, (B,)
     difference: tuple[Array, Array] | None  # quality in dB, and the difference in rate there in percent
 
 
 def anchors_of(family: Family, families: Iterable[Family]) -> list[Family]:
-    """The α = 0 families a family can be held against, the best first: without q_θ, and of the same budget."""
+    """The α = 0 families that a family can be compared with, the best first: without q_θ, and of the same budget."""
     fixed = ("backbone", "distortion", "size")
     fitting = [f for f in families if f.alpha == 0 and all(getattr(f, name) == getattr(family, name) for name in fixed)]
     return sorted(
@@ -123,7 +123,7 @@ def _compare(anchor: Curve | None, test: Curve, metric: Metric, options: Options
         difference=None,
     )
     if anchor is None:
-        return blank._replace(problems=("there is no run with α = 0 to hold it against",))
+        return blank._replace(problems=("there is no run with α = 0 to compare it with",))
     unequal = test.family.budget.differences(anchor.family.budget) + _sizes(anchor, test)
     if unequal:
         said = f"the budgets differ: {', '.join(unequal)}"
@@ -145,7 +145,7 @@ def _compare(anchor: Curve | None, test: Curve, metric: Metric, options: Options
     else:
         notes.append("no seed in common, so the seeds are not paired")
     if len(test.seeds) == 1:
-        notes.append("one seed: the interval does not hold the spread between trainings")
+        notes.append("one seed: the interval does not cover the spread between training runs")
     a, t = anchor.points(metric), test.points(metric)
     if not problems:
         problems += bd_rate.problems(a, t, options.min_span)
@@ -178,7 +178,7 @@ def _compare(anchor: Curve | None, test: Curve, metric: Metric, options: Options
 
 
 def _sizes(anchor: Curve, test: Curve) -> list[str]:
-    """Codecs of different size at one λ cannot be held against each other either."""
+    """Codecs of different size at one λ are not compared either."""
     sizes = dict(zip(anchor.lmbdas, anchor.parameters, strict=True))
     for lmbda, size in zip(test.lmbdas, test.parameters, strict=True):
         known = sizes.get(lmbda)

@@ -47,7 +47,7 @@ def _limits(values: list[float], margin: float) -> tuple[float, float]:
     return low - room, high + room
 
 
-_SEEN = 0.05  # of the figure's width; a curve that crosses less of it tells nothing
+_SEEN = 0.05  # of the figure's width; a curve that crosses less of it is not informative
 
 
 def _draw_other(axes: Axes, name: str, points: list[tuple[float, float]], line: str) -> None:

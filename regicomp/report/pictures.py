@@ -68,7 +68,7 @@ def photo(pixels: Pixels) -> str:
 
 
 def heat(values: NDArray[np.float64], top: float, lossless: bool = False) -> str:
-    """A map (H, W) from 0 to `top` in the colours of cividis, which colour-blind readers see alike."""
+    """A map (H, W) from 0 to `top` in the colours of cividis, which look the same to colour-blind readers."""
     shade = matplotlib.colormaps["cividis"](np.clip(values / max(top, 1e-12), 0, 1), bytes=True)[..., :3]
     image = Image.fromarray(np.ascontiguousarray(shade))
     return _uri(image, lossless=True) if lossless else _uri(image, quality=80, method=4)

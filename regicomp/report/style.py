@@ -1,7 +1,7 @@
 """How a curve looks: colour, dash and marker, the same in figures and page.
 
-The colours are those of Okabe and Ito, told apart by colour-blind readers, and lighter ones of the same hues for dark
-grounds. Backbones differ by colour, α by dash and marker; where there is one backbone, α differs by colour too.
+The colours are those of Okabe and Ito, distinguishable for colour-blind readers, and lighter ones of the same hues for
+dark backgrounds. Backbones differ by colour, α by dash and marker; with one backbone, α differs by colour, too.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ class Wide:
         return self.reasons.index(said) + 1
 
     def remarks(self, c: Comparison) -> list[int]:
-        """Footnotes of a cell: why it has no number, or what to know about it."""
+        """Footnotes of a cell: why it has no number, or remarks on it."""
         return [self.note(said) for said in (c.problems or c.notes)]
 
 
@@ -217,7 +217,7 @@ def markdown(
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown leaves as it is."""
+    """`text` with Markdown's special characters escaped."""
     for sign in "\\`*_[]<>|#":
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split())
@@ -229,7 +229,7 @@ def _cell(percent: float | None, low: float | None, high: float | None, notes: l
 
 
 def method_notes(comparisons: list[Comparison], options: comparison.Options) -> list[str]:
-    """How the numbers came about, in sentences."""
+    """Sentences that say how the numbers were computed."""
     shared = [c.overlap for c in comparisons if c.percent is not None and c.overlap is not None]
     overlaps = f" The curves compared here share at least {min(shared):.0%} of it." if shared else ""
     return [
@@ -309,7 +309,7 @@ def write(
     options: comparison.Options,
     skipped: list[Skipped],
 ) -> None:
-    """Write results.csv, bd_rate.csv, bd_rate.md and, apart since it differs from time to time, cost.md."""
+    """Write results.csv, bd_rate.csv, bd_rate.md and, separately, because it varies from run to run, cost.md."""
     labels = style.names(list(dict.fromkeys(m.family for m in measurements)))
     _write_csv(out / "results.csv", result_rows(measurements), RESULT_COLUMNS)
     _write_csv(out / "bd_rate.csv", bd_rows(comparisons, means, options, labels), BD_COLUMNS)

@@ -1,4 +1,4 @@
-"""Every deterministic code of a small source on a line, and which of them win by which goal.
+"""Every deterministic code of a small source on a line, and which are optimal for which goal.
 
 A source draws one of K points 0, 1, …, K-1; a code sends each point x to an index u, a synthesis sends each
 index to a reconstruction x̂ among the same points; squared error is the distortion. All of them can be tried.
@@ -48,12 +48,12 @@ def _functions(points: int) -> Tensor:
 
 
 def _first_alike(values: Tensor) -> Tensor:
-    """Each entry's first equal in its row, (n, K) -> (n, K): rows agree where they part the points alike."""
+    """Each entry's first equal in its row, (n, K) -> (n, K): rows agree where they partition the points alike."""
     return (values[:, :, None] == values[:, None, :]).int().argmax(-1)
 
 
 def _measure(source: Tensor, u: Tensor, x_hat: Tensor) -> Codes:
-    """Entropies by `Joint`, once for each way to part the points; they do not depend on where x̂ lies."""
+    """Entropies by `Joint`, once for each partition of the points; they do not depend on where x̂ lies."""
     parts, which = torch.unique(torch.cat([u, _first_alike(x_hat)], 1), dim=0, return_inverse=True)
     rows = []
     for part in parts:
@@ -143,7 +143,7 @@ def counterexample(sources: Iterable[Tensor], distortions: Iterable[float]) -> C
 
 
 class Agreement(NamedTuple):
-    """How often the optima of two goals stand to each other as claimed."""
+    """How often a claim about the optima of two goals holds."""
 
     claim: str
     holds: int

@@ -1,4 +1,4 @@
-"""The learned game on a known source: the image codecs' training, and what its code exactly is, by enumeration.
+"""The learned game on a known source: the image codecs' training, and the exact entropies of its code, by enumeration.
 
 A `Game` trains small codecs (regicomp.theory.point_codec) with `RegularizedCodec`, `Regularizer` and `RateDistortion`,
 the classes that train image codecs. At the steps asked for, every outcome of the source is coded as the finished codec

@@ -1,4 +1,4 @@
-"""The bound R + H_θ ≥ H(X) on photographs: a lossy stream and q_θ's residual, held against lossless codecs.
+"""The bound R + H_θ ≥ H(X) on photographs: a lossy stream and q_θ's residual, compared with lossless codecs.
 
 By statement 6 of docs/theory.md, R + H_θ is what a lossless file could weigh, headers aside, so it may be compared
 with the files that PNG and lossless WebP make of the same image.

@@ -163,5 +163,5 @@ def test_the_command_fails_where_an_identity_does(
 
 @pytest.mark.parametrize("wrong", [["--sources", "0"], ["--symbols", "1"], ["--symbols", "11"], ["--seed", "-1"]])
 def test_arguments_out_of_range_are_refused(wrong: list[str]) -> None:
-    with pytest.raises(ValueError, match=f"`{wrong[0]}` \\(={wrong[1]}\\) must be a whole number"):
+    with pytest.raises(ValueError, match=f"`{wrong[0]}` \\(={wrong[1]}\\) must be an integer"):
         identities.main(wrong)

@@ -1,4 +1,4 @@
-"""Images that go bad at the start or in mid-run: counted, named once, retried, replaced or raised, as configured."""
+"""Images that go bad at the start or during the run: counted, named once, retried, replaced or raised."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_bad_kind_is_counted_and_named(tmp_path: Path, caplog: pytest.LogC
             assert sum(f"{name}:" in r.getMessage() for r in caplog.records) == 1
         for kind, count in Counter(bad_images.NOTED.values()).items():
             assert f"{count} training images: {images.NOTED[kind]}; the first: " in caplog.text
-        # What only decoding shows is met, and replaced, in mid-run.
+        # Damage that only decoding shows is met, and replaced, during the run.
         dataset = CropDataset(found, 64, 0)
         assert all(dataset[k].shape == (3, 64, 64) for k in range(2 * len(found)))
         assert found.lost == len(lost)

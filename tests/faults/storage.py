@@ -101,7 +101,7 @@ def _photographs(bench: Bench, name: str) -> Path:
 
 
 def files_lost(bench: Bench, tries: int) -> Row:
-    """A tenth of the training folder vanishes in mid-run: each file that is missed is named once and counted."""
+    """A tenth of the training folder vanishes during the run: each file that is missed is named once and counted."""
     survived = 0
     for k in range(tries):
         folder = _photographs(bench, f"photographs{k}")
@@ -109,11 +109,14 @@ def files_lost(bench: Bench, tries: int) -> Row:
         said = harness.finish(bench.tiny(f"files-lost{k}"), *more, before=injections.files_lost)
         names = [path.name for path in folder.with_name(f"{folder.name}-lost").iterdir()]
         named = len(names) == _FILES // 10 and all(said.count(f"{folder / name}") == 1 for name in names)
-        counted = f"{len(names)} of {_FILES} training images could not be read in mid-run" in said
+        counted = f"{len(names)} of {_FILES} training images could not be read during the run" in said
         whole = len((bench.root / f"files-lost{k}" / "metrics.csv").read_text().splitlines()) == harness.STEPS + 1
         survived += named and counted and whole and finite(bench.root / f"files-lost{k}")
     return Row(
-        "a data folder losing a tenth of its files in mid-run", tries, survived, "each named once, counted, replaced"
+        "a data folder losing a tenth of its files during the run",
+        tries,
+        survived,
+        "each named once, counted, replaced",
     )
 
 

@@ -147,7 +147,7 @@ def test_missing_anchor_says_so(tmp_path: Path) -> None:
     """Without α = 0 there is nothing to hold a curve against."""
     synthetic.sweep(tmp_path, savings={0.1: 0.02})
     (c,), _ = _compared(tmp_path)
-    assert c.problems == ("there is no run with α = 0 to hold it against",)
+    assert c.problems == ("there is no run with α = 0 to compare it with",)
 
 
 def test_quality_that_does_not_follow_lambda_says_so(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_page_escapes_what_users_name(tmp_path: Path) -> None:
     [
         (["{void}"], "must hold at least one usable results.json"),
         (["{void}", "--bootstrap", "3"], "`--bootstrap` (=3) must be at least 100"),
-        (["{void}", "--min-span", "-1"], "`--min-span` (=-1) must be a number of dB from 0 up"),
+        (["{void}", "--min-span", "-1"], "`--min-span` (=-1) must be a finite number of dB, at least 0"),
         (["{void}", "--unseen", "kodak"], "`--in-domain` and `--unseen` must not share kodak"),
     ],
 )
