@@ -126,6 +126,13 @@ def config_hash(cfg: DictConfig) -> str:
         plain.pop("phases", None)
     if plain.get("evaluation", {}).get("images") is None:
         plain.pop("evaluation", None)
+    optimizer = plain.get("optimizer", {})
+    if optimizer.get("name") == "adam":  # what came later than the records, where it is as it was before
+        for key, usual in {"name": "adam", "betas": [0.9, 0.999], "warmup": 0}.items():
+            if optimizer.get(key) == usual:
+                del optimizer[key]
+    if not plain.get("average", {}).get("decay"):
+        plain.pop("average", None)
     for group, keys in {
         "trainer": ("log_every", "checkpoint_every"),
         "data": ("workers", "cache", "device_crops", "retries"),

@@ -23,7 +23,7 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     from regicomp.image_codec import model_file
     from regicomp.objective.rate_distortion import RateDistortion
     from regicomp.objective.regularizer import AlphaSchedule, Regularizer, Shape
-    from regicomp.training import nonfinite_guard
+    from regicomp.training import nonfinite_guard, optimizers
     from regicomp.training.module import Optimization, RegularizedCodec
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -43,10 +43,12 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
         if cfg.init_source_from is not None:
             model_file.initialize_source(source, Path(cfg.init_source_from))
         regularizer = Regularizer(source, objective, schedule, cfg.reg.max_pressure, shape)
-    rates = plain["optimizer"]
+    method, rates = optimizers.read(plain["optimizer"])
     optimization = Optimization(
         steps=cfg.trainer.max_steps,
         **rates,
+        method=method,
+        average=plain["average"]["decay"],
         order=cfg.reg.order,
         form=cfg.reg.form,
         source_steps=cfg.reg.source_steps,

@@ -21,19 +21,24 @@ from regicomp.config.phases import Phases
 from regicomp.distributed import collectives
 from regicomp.objective.rate_distortion import RateDistortion, Terms
 from regicomp.objective.regularizer import Regularizer
+from regicomp.training.averaging import Average
 from regicomp.training.nonfinite_guard import Guard
+from regicomp.training.optimizers import Method
 from regicomp.training.quantization import BatchNoise, RoundedReconstruction, noise_seed, share
 
 
 class Optimization(NamedTuple):
-    """Adam's settings and the order of the alternating update (conf/train.yaml, conf/reg)."""
+    """The optimizers' settings and the order of the alternating update (conf/optimizer, conf/reg)."""
 
     steps: int  # codec updates of the whole run
     lr: float = 1e-4
     source_lr: float = 1e-4
-    schedule: str = "cosine"  # or "constant"
+    schedule: str = "cosine"  # or "linear", or "constant"
     decay: float = 0.3
     clip: float = 1.0
+    warmup: int = 0  # codec updates over which the learning rates rise
+    method: Method = Method()
+    average: float = 0.0  # what averaged weights keep in each update; 0: none are kept
     order: str = "codec_first"  # or "source_first"
     form: str = "one_pass"  # or "two_pass"
     source_steps: int = 1
@@ -53,12 +58,14 @@ class Optimization(NamedTuple):
         return phase.lr * factor, phase.source_lr * factor
 
     def factor(self, step: int) -> float:
-        """What both learning rates are multiplied with at codec update `step`: 1, falling to 0.01 under cosine."""
+        """What both learning rates are multiplied with at codec update `step`: rising to 1, then falling to 0.01."""
+        risen = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         start = self.steps * (1 - self.decay)
         if self.schedule == "constant" or step < start:
-            return 1.0
+            return risen
         along = (step - start) / max(1.0, self.steps - start)
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * along))
+        left = 1 - along if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * along))
+        return risen * (0.01 + 0.99 * left)
 
 
 class RegularizedCodec(LightningModule):
@@ -118,6 +125,7 @@ class RegularizedCodec(LightningModule):
         alpha = regularizer.schedule.alpha if regularizer is not None else 0.0
         # Only q_θ learns then, and φ needs no gradient.
         self.codec_is_fixed = optimization.lr == 0 and alpha == 0 and optimization.phases is None
+        self.average = Average([*self.phi, *self.theta], optimization.average) if optimization.average else None
         self.shown: dict[str, float] = {}
 
     # --- the alternating update ---------------------------------------------------------------------------------
@@ -147,6 +155,8 @@ class RegularizedCodec(LightningModule):
             self._step_codec()
             self._step_source()
         self.guard.end()
+        if self.average is not None:
+            self.average.update(step)
         self._log(step, *_mean(seen))
 
     def _forward(self, crops: Tensor, step: int, part: int) -> tuple[Terms, Tensor, Tensor]:
@@ -252,11 +262,12 @@ class RegularizedCodec(LightningModule):
             self.regularizer.lowering = self.lowering
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for φ and, where there is a q_θ, Adam for θ."""
-        phi = torch.optim.Adam(self.phi, self.optimization.lr, fused=True)
-        if not self.theta:
+        """One for φ and, where there is a q_θ, one for θ."""
+        method = self.optimization.method
+        phi = method.build(self.codec, self.phi, self.optimization.lr)
+        if self.regularizer is None:
             return [phi]
-        return [phi, torch.optim.Adam(self.theta, self.optimization.source_lr, fused=True)]
+        return [phi, method.build(self.regularizer.source, self.theta, self.optimization.source_lr)]
 
     def _log(self, step: int, terms: Terms, source_bpp: Tensor | None) -> None:
         """Read the step's values back and hand them on, every `log_every` updates: reading waits for the device."""

@@ -1,8 +1,8 @@
 """The numerical guard: updates with a non-finite loss or gradient are skipped, counted, and acted upon.
 
-Whether an update is finite is decided, applied and counted on the device, so that a step never waits for it: Adam's
-fused kernel takes the verdict (`found_inf`, as gradient scaling uses it) and leaves parameters and moments alone. The
-counts are read every `patience` updates. They are buffers, hence part of the checkpoint.
+Whether an update is finite is decided, applied and counted on the device, so that a step never waits for it: fused Adam
+takes the verdict (`found_inf`, as gradient scaling uses it), as the others of optimizers.py do, and leaves parameters
+and moments alone. The counts are read every `patience` updates. They are buffers, hence part of the checkpoint.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Guard(nn.Module):
         torch.clamp_max(collectives.total(self.bad), 1.0, out=self.bad)
 
     def govern(self, optimizer: LightningOptimizer | torch.optim.Optimizer) -> None:
-        """Make the optimizer's next step do nothing if the verdict is bad. It must be a fused one."""
+        """Make the optimizer's next step do nothing if the verdict is bad. It must heed `found_inf`."""
         inner = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         inner.found_inf = self.bad  # pyright: ignore[reportAttributeAccessIssue]
 

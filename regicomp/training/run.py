@@ -126,6 +126,8 @@ def _fit_or_go_back(
         with signals.while_training():
             tripped = _fit(cfg, run_dir, module, ckpt, stopwatch)
         if tripped is None:
+            if module.average is not None:
+                module.average.use()
             return module, stopwatch.seconds()
         wandb_logger.finish()
         first = collectives.rank() == 0

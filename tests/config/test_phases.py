@@ -135,9 +135,14 @@ def _fit(cfg: DictConfig, until: int, ckpt: Path | None = None, save: Path | Non
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")  # as in regicomp.train
-def test_a_run_follows_its_schedule_and_resumes_within_it(composed: Composed, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "others", [(), ("optimizer=soap", "optimizer.every=2", "average.decay=0.9"), ("optimizer=muon",)]
+)
+def test_a_run_follows_its_schedule_and_resumes_within_it(
+    composed: Composed, tmp_path: Path, others: tuple[str, ...]
+) -> None:
     """Stopped within a phase and resumed: the same updates, the same bits."""
-    cfg = composed(*SCHEDULE)
+    cfg = composed(*SCHEDULE, *others, "optimizer.warmup=0", "optimizer.lr=1e-4")
     checks.check_train(cfg)
     straight, seen = _fit(cfg, 6)
     early, late, last = ((2, 3, 64, 64), 1e-4, 0.1), ((1, 3, 128, 128), 1e-5, 0.1), ((1, 3, 128, 128), 1e-5, 0.0)
@@ -147,6 +152,9 @@ def test_a_run_follows_its_schedule_and_resumes_within_it(composed: Composed, tm
     assert rest == seen[3:]
     for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+    if straight.average is not None and resumed.average is not None:
+        for a, b in zip(straight.average._means, resumed.average._means, strict=True):
+            assert torch.equal(a, b)
 
 
 def test_without_phases_nothing_changes(composed: Composed) -> None:
