@@ -169,7 +169,7 @@ def draw_codes(path: Path, steps: int) -> None:
         module = learned_game.train(played)[0]
         maps = learned_game.maps(module, played)
         for axes, (name, _), (u, x_hat), exact in zip(
-            line, played.members, maps, learned_game.measure(module, played), strict=True
+            line, played.members, maps, learned_game.enumerated(module, played), strict=True
         ):
             p = known_sources.SOURCES[name].probabilities
             axes.imshow(p.T.sqrt(), origin="lower", cmap="Blues", extent=(-0.5, 255.5, -0.5, 255.5))

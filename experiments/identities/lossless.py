@@ -105,7 +105,7 @@ def run(codec_path: Path, source_path: Path, images: str, out: Path) -> str:
     testset = testsets.find(*((["photos"], ".", []) if images == "photos" else ([], ".", [images])))[0]
     codec = Codec(loaded)
     bar = tqdm(testset.images, desc=f"lossless on {testset.name}", unit="image", leave=False)
-    results = [lossless_bound.measure(codec, source.network, image) for image in bar]
+    results = [lossless_bound.of_image(codec, source.network, image) for image in bar]
     run = loaded.run
     about = (
         f"{run['backbone']}, α = {run['alpha']:g}, λ = {run['lmbda']:g}, {run['steps']} steps, seed {run['seed']}, "

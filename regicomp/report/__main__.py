@@ -123,7 +123,7 @@ def make_pictures(testset: TestSet, chosen: list[Measurement], most: int) -> tup
     from regicomp.report import page, pictures
     from regicomp.report.records import Skipped
 
-    coded: dict[str, dict[str, pictures.Coded]] = {}
+    coded: dict[str, dict[str, pictures.CodedImage]] = {}
     skipped: list[Skipped] = []
     images = testset.images[:most]
     for m in chosen if images else []:

@@ -49,7 +49,7 @@ class Pictures(NamedTuple):
     of_runs: list[Picture]
 
 
-def pictures_of(testset: str, image: str, pixels: Pixels, coded: dict[str, pictures.Coded]) -> Pictures:
+def pictures_of(testset: str, image: str, pixels: Pixels, coded: dict[str, pictures.CodedImage]) -> Pictures:
     """An image's pictures; `coded` is by run, and all bit maps have one scale."""
     top = max(float(np.quantile(c.bits, 0.995)) for c in coded.values())
     of_runs = [

@@ -24,7 +24,7 @@ MOST_PIXELS = 768  # a side
 ERROR_LEVELS = 32  # grey levels at the top of the error map's scale
 
 
-class Coded(NamedTuple):
+class CodedImage(NamedTuple):
     """A codec's view of an image."""
 
     x_hat: Pixels  # (H, W, 3)
@@ -35,7 +35,7 @@ class Coded(NamedTuple):
 
 
 @torch.inference_mode()
-def code(codec: Codec, pixels: Pixels) -> Coded:
+def code(codec: Codec, pixels: Pixels) -> CodedImage:
     """Code an image by the codec's forward pass; its likelihoods are the estimated bits."""
     height, width = pixels.shape[:2]
     padded = codec.pad(to_tensor(pixels))
@@ -47,7 +47,7 @@ def code(codec: Codec, pixels: Pixels) -> Coded:
     stride = padded.shape[-1] // bits.shape[-1]
     rest = sum(float(-torch.log2(v.double()).sum()) for name, v in out["likelihoods"].items() if name != "y")
     rows, columns = math.ceil(height / stride), math.ceil(width / stride)
-    return Coded(x_hat, error, bits.numpy()[:rows, :columns] / stride**2, rest / (height * width), stride)
+    return CodedImage(x_hat, error, bits.numpy()[:rows, :columns] / stride**2, rest / (height * width), stride)
 
 
 def middle(values: NDArray[np.generic], most: int = MOST_PIXELS) -> NDArray[np.generic]:
@@ -74,12 +74,12 @@ def heat(values: NDArray[np.float64], top: float, lossless: bool = False) -> str
     return _uri(image, lossless=True) if lossless else _uri(image, quality=80, method=4)
 
 
-def error_map(coded: Coded) -> str:
+def error_map(coded: CodedImage) -> str:
     """The error from 0 to ERROR_LEVELS grey levels."""
     return heat(np.asarray(middle(coded.error), dtype=np.float64), ERROR_LEVELS)
 
 
-def bit_map(coded: Coded, top: float) -> str:
+def bit_map(coded: CodedImage, top: float) -> str:
     """The latent's bits from 0 to `top` bits per pixel, a pixel a latent position; the part that `photo` shows."""
     shown = middle(coded.bits, math.ceil(MOST_PIXELS / coded.stride))
     return heat(np.asarray(shown, dtype=np.float64), top, lossless=True)

@@ -161,7 +161,7 @@ class _Watcher(Callback):
             assert isinstance(pl_module, RegularizedCodec)
             assert pl_module.regularizer is not None
             rho, capped, _ = pl_module.regularizer.read_pressure()
-            for (name, seed), exact in zip(self.game.members, measure(pl_module, self.game), strict=True):
+            for (name, seed), exact in zip(self.game.members, enumerated(pl_module, self.game), strict=True):
                 self.rows.append(Row(step, name, seed, rho, capped, exact))
 
 
@@ -196,7 +196,7 @@ def _code(module: RegularizedCodec, points: Tensor, members: int) -> _Coded:
     return _Coded(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def measure(module: RegularizedCodec, game: Game) -> list[Exact]:
+def enumerated(module: RegularizedCodec, game: Game) -> list[Exact]:
     """Each member's codec and q_θ on every outcome of its source; the module is left as it is."""
     names = [name for name, _ in game.members]
     sources: Mapping[str, KnownSource] = known_sources.SOURCES

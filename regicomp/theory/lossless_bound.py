@@ -72,7 +72,7 @@ class LosslessResult(NamedTuple):
         return self.total_bpp / self.best_bpp - 1
 
 
-def measure(codec: Codec, source: SourceModel, image: TestImage) -> LosslessResult:
+def of_image(codec: Codec, source: SourceModel, image: TestImage) -> LosslessResult:
     """R + H_θ and the lossless files of one image.
 
     The image is coded to bytes and back, and q_θ is given the x̂ that the decoder made.

@@ -64,7 +64,7 @@ def _by_batch(x: Tensor) -> Tensor:
     return x.permute(2, 1, 0)[..., None]
 
 
-class Coded(NamedTuple):
+class CodedPoints(NamedTuple):
     """Points coded with rounded latents."""
 
     symbols: Tensor  # U, int64 (B, S, M)
@@ -117,7 +117,7 @@ class PointCodec(CompressionModel):
         return {"x_hat": self.synthesis(y_hat), "likelihoods": {"y": likelihoods}}
 
     @torch.no_grad()
-    def code(self, x: Tensor) -> Coded:
+    def code(self, x: Tensor) -> CodedPoints:
         """Code points, (B, 2, S, 1), as a finished codec would: rounding to the medians that `update` has set."""
         y = self.analysis(x)
         medians = self.entropy_bottleneck.quantiles[:, 0, 1][None, :, None]
@@ -125,7 +125,7 @@ class PointCodec(CompressionModel):
         y_hat, likelihoods = self.entropy_bottleneck(y, training=False)
         shape = (-1, self.M, y.shape[-1])
         bits = -torch.log2(likelihoods.double()).reshape(shape).sum(1)
-        return Coded(symbols.long().reshape(shape).permute(2, 0, 1), self.synthesis(y_hat), bits.T)
+        return CodedPoints(symbols.long().reshape(shape).permute(2, 0, 1), self.synthesis(y_hat), bits.T)
 
 
 class PointSource(SourceModel):

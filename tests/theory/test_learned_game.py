@@ -49,7 +49,7 @@ def test_the_identity_and_the_bounds_hold_on_every_trained_code(trained: tuple[R
 def test_enumeration_agrees_with_counting(trained: tuple[RegularizedCodec, Played]) -> None:
     module, _ = trained
     for (name, _), (u, x_hat), exact in zip(
-        SMALL.members, learned_game.maps(module, SMALL), learned_game.measure(module, SMALL), strict=True
+        SMALL.members, learned_game.maps(module, SMALL), learned_game.enumerated(module, SMALL), strict=True
     ):
         source = known_sources.SOURCES[name]
         of_code: dict[int, float] = defaultdict(float)

@@ -37,7 +37,7 @@ def test_an_image_s_bits(pair: Path) -> None:
     codec = round_trip.Codec(model_file.load_codec(pair / "codec.safetensors"))
     source = model_file.load_source(pair / "source.safetensors").network
     pixels = picture(80, 48)
-    found = lossless_bound.measure(codec, source, TestImage("a", lambda: pixels))
+    found = lossless_bound.of_image(codec, source, TestImage("a", lambda: pixels))
     expected = round_trip.evaluate_image(codec, "a", pixels, source)
     assert (found.rate_bpp, found.source_bpp) == (expected.bpp_estimated, expected.source_bpp)
     assert found.total_bpp == found.rate_bpp + found.source_bpp
