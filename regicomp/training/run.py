@@ -14,7 +14,7 @@ from regicomp.distributed import processes as ranks
 from regicomp.launch import hydra_job, run_lock, signals, sweep
 from regicomp.training import strategy
 from regicomp.training.build import build_networks
-from regicomp.utils import cli, files
+from regicomp.utils import cli, files, memory
 
 if TYPE_CHECKING:
     from regicomp.training.checkpointing import Stopwatch
@@ -163,6 +163,8 @@ def _fit(
         if resumed_at >= cfg.trainer.max_steps:  # killed after training and before the record
             module.load_state_dict(checkpoint["state_dict"])
             return None
+    if strategy.device_type(cfg) == "cpu":
+        memory.keep_freed()
     computing = precision.resolve(cfg.precision, cfg.channels_last, strategy.device_type(cfg))
     if cfg.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
