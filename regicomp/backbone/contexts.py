@@ -13,7 +13,7 @@ Legend: B batch, c channels of a slice, i slices before, h w grid, L = h·w posi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -86,14 +86,42 @@ def _mlp(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
     )
 
 
-class LocalContext(nn.Module):
+class _Dated(nn.Module):
+    """A context that was once computed in another way than its authors': its weights carry a mark of what they know.
+
+    Weights without the mark are of before and are computed as they were trained.
+    """
+
+    as_published = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_load_state_dict_pre_hook(self._mark)
+
+    @staticmethod
+    def _mark(module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        del module, args
+        if any(name.startswith(prefix) for name in state_dict):
+            state_dict.setdefault(f"{prefix}_extra_state", torch.tensor(False))
+
+    def get_extra_state(self) -> Tensor:
+        """The mark."""
+        return torch.tensor(self.as_published)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Compute as the mark says."""
+        self.as_published = bool(state)
+
+
+class LocalContext(_Dated):
     """Attention among the anchors in a window around every other position, (B, c, h, w) -> (B, 2c, h, w).
 
     ::
 
         anchors ──► LayerNorm ──► q, k, v ──► K×K windows ──► attention ──► K×K conv ──► linear ──► + MLP ──►
 
-    In each window all K² tokens ask; queries and keys that are not both anchors are kept apart.
+    In each window all K² tokens ask; queries and keys that are not both anchors are kept apart. Beyond the border of
+    the grid there are no anchors. (Before 2026-11-24 tokens there were zeros that the pattern made anchors.)
 
     Args:
         channels: c.
@@ -152,12 +180,20 @@ class LocalContext(nn.Module):
         windows = windows.reshape(b, 3, self.heads, c // self.heads, self.window**2, -1)
         q, k, v = windows.permute(1, 0, 5, 2, 4, 3).unbind(0)  # each (B, L/2, heads, K², c/heads)
         logits = q @ k.transpose(-2, -1) * (c // self.heads) ** -0.5
-        logits = logits + self.bias[self.neighbours].permute(2, 0, 1) + self.closed
+        logits = logits + self.bias[self.neighbours].permute(2, 0, 1) + self._closed(board)
         mixed = logits.softmax(dim=-1) @ v
         mixed = mixed.permute(0, 1, 2, 4, 3).reshape(-1, c, self.window, self.window)
         fused = self.project(self.fuse(mixed).flatten(1))
         out = fused + self.mlp(fused)
         return scatter(out.reshape(b, -1, 2 * c).transpose(1, 2), board.others, h, w)
+
+    def _closed(self, board: Checkerboard) -> Tensor:
+        """What is added to the logits of the windows around the others, (L/2, 1, K², K²), or for all of them alike."""
+        if not self.as_published:
+            return self.closed
+        anchors = F.unfold(board.mask[None, None].float(), self.window, padding=self.window // 2)
+        anchors = anchors[0].t().index_select(0, board.others)  # (L/2, K²)
+        return _CLOSED * (1 - anchors[:, None, :, None] * anchors[:, None, None, :])
 
 
 class ChannelContext(nn.Module):
@@ -221,11 +257,12 @@ class GlobalInterContext(nn.Module):
         return self.skip(mixed) + self.mlp(mixed)
 
 
-class GlobalIntraContext(nn.Module):
+class GlobalIntraContext(_Dated):
     """Linear attention from the other positions to the anchors, (B, c, h, w) twice -> (B, 2c, h, w).
 
     Where to look is learned from the slice before, whose anchors and others are both known: its others ask,
-    its anchors are the keys; what is found there are the current slice's anchors.
+    its anchors are the keys; what is found there are the current slice's anchors. Each projection, which reads its
+    neighbours, sees its own positions alone. (Before 2026-11-24 queries and keys saw all of the slice before.)
 
     Args:
         channels: c.
@@ -256,7 +293,7 @@ class GlobalIntraContext(nn.Module):
         Returns:
             (B, 2c, h, w).
         """
-        q, k = self.qk(previous).chunk(2, dim=1)
+        q, k = self._queries_and_keys(previous, board).chunk(2, dim=1)
         found = linear_attention(
             gather(q, board.others),
             gather(k, board.anchors),
@@ -265,3 +302,11 @@ class GlobalIntraContext(nn.Module):
         )
         mixed = self.reproject(scatter(found, board.others, *previous.shape[2:]))
         return mixed + self.mlp(mixed)
+
+    def _queries_and_keys(self, previous: Tensor, board: Checkerboard) -> Tensor:
+        """Projections of the slice before, (B, 2c, h, w)."""
+        if not self.as_published:
+            return self.qk(previous)
+        apart = torch.cat([torch.where(board.mask, 0, previous), torch.where(board.mask, previous, 0)], dim=1)
+        pointwise: nn.Conv2d = self.qk[0]  # pyright: ignore[reportAssignmentType]
+        return self.qk[1](F.conv2d(apart, pointwise.weight, pointwise.bias, groups=2))

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from regicomp.backbone import mlicpp_published
 from regicomp.backbone.entropy_bottleneck import update_tables
 from regicomp.image_codec import trust
 from regicomp.utils.files import write_bytes
@@ -116,6 +117,7 @@ def save_source(path: Path, source: nn.Module, spec: Spec, run: Mapping[str, Any
 
 
 _TABLES = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")
+_CONSTANTS = ("target", "bound", "scale_bound", "pedestal")
 
 
 def _without_tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -187,17 +189,22 @@ def load_source(path: Path) -> Loaded:
 
 
 def initialize(codec: nn.Module, path: Path) -> None:
-    """Start `codec` from the weights of a codec.safetensors or of a CompressAI state dict in safetensors.
+    """Start `codec` from the weights of a codec.safetensors, or of a state dict of CompressAI's or of MLIC++'s authors.
 
     Raises:
         ValueError: the file is unreadable or its weights do not fit.
     """
-    tensors, _, _ = _read(path, "codec")
+    tensors: Mapping[str, Tensor] = _read(path, "codec")[0]
+    if mlicpp_published.is_theirs(tensors):
+        try:
+            tensors = mlicpp_published.translate(tensors)[1]
+        except ValueError as error:
+            raise ValueError(f"`init_from` (={path}): {error}") from error
     try:
         missing, unexpected = nn.Module.load_state_dict(codec, _without_tables(tensors), strict=False)
     except RuntimeError as error:
         raise ValueError(f"`init_from` (={path}): its weights do not fit this backbone: {error}") from error
-    lacking = [name for name in missing if name.rsplit(".", 1)[-1] not in (*_TABLES, "target")]
+    lacking = [name for name in missing if name.rsplit(".", 1)[-1] not in (*_TABLES, *_CONSTANTS)]
     if lacking or unexpected:
         raise ValueError(
             f"`init_from` (={path}) must hold the weights of this backbone: {len(lacking)} are missing and "
