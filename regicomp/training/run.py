@@ -173,7 +173,8 @@ def _fit(
     written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)] if first else []
     if cfg.logger.wandb and first:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
-        written.append(wandb_logger.start(run_dir, cfg.logger.project, plain, hydra_job.sweep_name()))
+        dashboard = wandb_logger.start(run_dir, cfg.logger.project, plain, _about(cfg, module), hydra_job.sweep_name())
+        written += [] if dashboard is None else [dashboard]
     if ckpt and first:
         log.info("going on from %s, update %d of %d", ckpt, resumed_at, cfg.trainer.max_steps)
     processes = strategy.trainer_settings(cfg)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import netrc
+import contextlib
+import logging
 import os
 import secrets
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +15,115 @@ from lightning.pytorch.loggers import WandbLogger
 
 from regicomp.utils import files
 
+log = logging.getLogger(__name__)
+
 _SUMMARIZED = ("bpp", "bpp_estimated", "psnr_db", "ms_ssim", "ms_ssim_db", "source_bpp")
 _IMAGE_COLUMNS = ("name", "width", "height", "bytes", "bpp", "bpp_estimated", "psnr_db", "ms_ssim", "source_bpp")
 
 
-def is_offline() -> bool:
-    """Whether W&B must not connect: no WANDB_MODE and no API key in the environment or in ~/.netrc."""
-    mode = os.environ.get("WANDB_MODE")
-    if mode is not None:
-        return mode != "online"
-    if os.environ.get("WANDB_API_KEY"):
-        return False
+_INIT_SECONDS = 7  # for the first answer of W&B's server; the run trains offline from then on
+_FINISH_SECONDS = 60  # for the rest to be sent at the end; what is left, `wandb sync` sends
+_SEND_LATER = "`wandb sync RUN/wandb/offline-run-*` sends it later"
+
+
+@contextlib.contextmanager
+def _never_stops(what: str) -> Iterator[None]:
+    """Within, whatever W&B raises is one line of warning: the run and its record do not depend on it."""
     try:
-        return netrc.netrc().authenticators("api.wandb.ai") is None
-    except (OSError, netrc.NetrcParseError):
-        return True
+        yield
+    except Exception as error:
+        log.warning("W&B: %s failed, and the run goes on: %s", what, " ".join(str(error).split())[:300])
 
 
-def start(run_dir: Path, project: str, config: dict[str, Any], group: str | None = None) -> WandbLogger:
+class UpdatesLogger(WandbLogger):
+    """Lightning's W&B logger, which the run outlives whatever happens to W&B."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log a row of metrics at an update."""
+        with _never_stops("logging"):
+            super().log_metrics(metrics, step)
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Nothing: the run was given the whole configuration when it began."""
+
+
+def _mode(wandb: Any) -> str:
+    """How W&B is to run: as WANDB_MODE says, else online where W&B itself finds a key for the host that is meant."""
+    asked = os.environ.get("WANDB_MODE")
+    if asked not in (None, "online"):
+        return str(asked)
+    if wandb.login(prompt=False, verify=False):
+        return "online"
+    if asked == "online":
+        log.warning("W&B: `WANDB_MODE` is online, but there is no key; the run is logged offline, and %s", _SEND_LATER)
+    return "offline"
+
+
+def title(about: Mapping[str, Any]) -> str:
+    """A run's name in W&B, from the record's entry `run`: "elic λ=0.0067 α=0.1 seed=0"."""
+    return f"{about['backbone']} λ={about['lmbda']:g} α={about['alpha']:g} seed={about['seed']}"
+
+
+def start(
+    run_dir: Path, project: str, config: dict[str, Any], about: Mapping[str, Any], sweep: str | None = None
+) -> UpdatesLogger | None:
     """W&B beside the record; a resumed run goes on under the same id. Never asks for a key.
+
+    Without a network, with a key that is none, or where it fails otherwise, the run is logged offline after a line of
+    warning, within 10 seconds.
 
     Args:
         run_dir: where the offline run is written (`wandb sync RUN/wandb/offline-run-*` sends it later).
         project: W&B project.
         config: the run's whole configuration.
-        group: runs of one sweep are shown together.
-    """
-    import wandb
+        about: the record's entry `run`, which names the run and its tags.
+        sweep: its name; runs of one sweep are shown together, others by their backbone.
 
-    identifier = run_dir / "wandb_id"
-    if not identifier.exists():
-        files.write_bytes(identifier, secrets.token_hex(4).encode())
-    run = wandb.init(
-        id=identifier.read_text().strip(),
-        name=run_dir.name,
-        group=group,
-        project=project,
-        dir=str(run_dir),
-        mode="offline" if is_offline() else "online",
-        resume="allow" if not is_offline() else None,
-        config=config,
-        settings=wandb.Settings(silent=True, console="off"),
-    )
-    return WandbLogger(experiment=run)
+    Returns:
+        The logger; None where W&B cannot even run offline.
+    """
+    with _never_stops("starting"):
+        _use_writable_folders(run_dir)
+        import wandb
+
+        identifier = run_dir / "wandb_id"
+        if not identifier.exists():
+            files.write_bytes(identifier, secrets.token_hex(4).encode())
+        told = {
+            "id": identifier.read_text().strip(),
+            "name": title(about) if sweep is None else run_dir.name,
+            "group": sweep or about["backbone"],
+            "job_type": "train",
+            "tags": [str(about[key]) for key in ("backbone", "source", "distortion", "size") if about.get(key)],
+            "project": project,
+            "dir": str(run_dir),
+            "config": config,
+        }
+        try:
+            mode = _mode(wandb)
+            run = _init(wandb, told, mode)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            log.warning("W&B cannot be reached; the run is logged offline, and %s (%s)", _SEND_LATER, reason)
+            wandb.teardown()  # else the run's id counts as in use
+            run = _init(wandb, told, "offline")
+        run.define_metric("trainer/global_step")
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        return UpdatesLogger(experiment=run)
+    return None
+
+
+def _init(wandb: Any, told: dict[str, Any], mode: str) -> Any:
+    seconds = float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_SECONDS))
+    settings = wandb.Settings(silent=True, console="off", init_timeout=seconds, finish_timeout=_FINISH_SECONDS)
+    return wandb.init(**told, mode=mode, resume="allow" if mode == "online" else None, settings=settings)
+
+
+def _use_writable_folders(run_dir: Path) -> None:
+    """Where the home folder cannot be written, W&B keeps its cache in the run's directory."""
+    if not os.access(Path("~").expanduser(), os.W_OK):
+        for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+            os.environ.setdefault(name, str((run_dir / "wandb" / "home").resolve()))
 
 
 def log_record(run_dir: Path, record: dict[str, Any], curves: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
@@ -72,6 +140,11 @@ def log_record(run_dir: Path, record: dict[str, Any], curves: dict[str, dict[str
     wandb = sys.modules.get("wandb")
     if wandb is None or wandb.run is None:
         return
+    with _never_stops("adding the record"):
+        _log_record(wandb, run_dir, record, curves)
+
+
+def _log_record(wandb: Any, run_dir: Path, record: dict[str, Any], curves: Any) -> None:
     run = wandb.run
     label = f"{record['run']['backbone']}, α = {record['run']['alpha']:g}"
     panels: dict[str, Any] = {"summary": wandb.Image(str(run_dir / "summary.png"))}
@@ -99,4 +172,5 @@ def finish() -> None:
     """End this process's W&B run, if there is one, so that the next of a sweep gets its own."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish()
+        with _never_stops("finishing"):
+            wandb.finish()
