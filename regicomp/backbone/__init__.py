@@ -1,1 +1,1 @@
-"""Codecs that CompressAI lacks; the others are its own classes, named in conf/backbone."""
+"""The codecs: MLIC++, and CompressAI's, coded faster and evaluated as they are coded."""

@@ -1,4 +1,4 @@
-"""What an entropy model may know of a tensor that is coded slice by slice, each slice in two passes.
+"""The contexts of an entropy model for a tensor that is coded slice by slice, each slice in two passes.
 
 A slice's anchors, the positions whose row + column is odd, are coded first, then the others. Four contexts
 feed the parameters of what comes next: the slice's own anchors in a window around each position (local) and
@@ -57,12 +57,12 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     Queries are normalized over their head's channels, keys over positions; out = (k vᵀ)ᵀ q.
 
     Args:
-        q: queries, (B, C, positions that ask).
-        k, v: keys and values, (B, C, positions that answer).
+        q: queries, (B, C, n).
+        k, v: keys and values, (B, C, m).
         heads: number of heads; divides C.
 
     Returns:
-        (B, C, positions that ask).
+        (B, C, n).
     """
     q, k, v = (t.unflatten(1, (heads, -1)) for t in (q, k, v))
     summary = k.softmax(dim=3) @ v.transpose(2, 3)
@@ -120,8 +120,9 @@ class LocalContext(_Dated):
 
         anchors ──► LayerNorm ──► q, k, v ──► K×K windows ──► attention ──► K×K conv ──► linear ──► + MLP ──►
 
-    In each window all K² tokens ask; queries and keys that are not both anchors are kept apart. Beyond the border of
-    the grid there are no anchors. (Before 2026-11-24 tokens there were zeros that the pattern made anchors.)
+    In each window all K² tokens are queries; pairs of a query and a key that are not both anchors are masked. Beyond
+    the border of the grid there are no anchors. (Before 2026-11-24 tokens there were zeros that the pattern made
+    anchors.)
 
     Args:
         channels: c.
@@ -260,9 +261,9 @@ class GlobalInterContext(nn.Module):
 class GlobalIntraContext(_Dated):
     """Linear attention from the other positions to the anchors, (B, c, h, w) twice -> (B, 2c, h, w).
 
-    Where to look is learned from the slice before, whose anchors and others are both known: its others ask,
-    its anchors are the keys; what is found there are the current slice's anchors. Each projection, which reads its
-    neighbours, sees its own positions alone. (Before 2026-11-24 queries and keys saw all of the slice before.)
+    Attention is computed on the slice before, whose anchors and others are both known: its others are the queries,
+    its anchors the keys; the values are the current slice's anchors. Each projection, which reads its neighbours, sees
+    its own positions alone. (Before 2026-11-24 queries and keys saw all of the slice before.)
 
     Args:
         channels: c.

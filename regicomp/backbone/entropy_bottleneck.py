@@ -3,9 +3,10 @@
 *Waits.* Its forward pass keeps the order of axes in a tensor and iterates over it: twelve values that are read back in
 every update, each after all that was queued before. Here the order is one of Python's integers.
 
-*Lattice.* ẑ is z rounded to whole numbers of steps from its median. Codecs that round z in training, straight-through,
-have learned with a median that training leaves alone; a median solved for afterwards would move every ẑ by up to half
-a step, to where h_s has never been. Codecs that add noise instead have seen all of z's values, and no lattice.
+*Lattice.* ẑ is z rounded to an integer number of steps from its median. Codecs that round z in training,
+straight-through, have learned with a median that training leaves alone; a median solved for afterwards would move every
+ẑ by up to half a step, to values that h_s was not trained on. Codecs that add noise instead were trained on all values
+of z, without a lattice.
 
 Legend: B batch, C channels.
 """

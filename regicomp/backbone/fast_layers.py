@@ -182,7 +182,7 @@ def without_strided_pointwise(network: nn.Module) -> None:
 
 
 def quicken(network: nn.Module) -> None:
-    """Replace the layers of a network that have a quicker form here; parameters and names stay."""
+    """Replace the layers of a network that have a faster form here; parameters and names stay."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if type(child) in _QUICK:

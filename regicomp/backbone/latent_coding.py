@@ -1,4 +1,4 @@
-"""Codecs whose three ways through the latent, evaluation, compression and decompression, are one walk.
+"""Codecs that evaluate, compress and decompress a latent by one function, the walk.
 
 A walk visits the samples of y in coding order, in passes. Each pass predicts Gaussians of some samples from what is
 decoded and asks for their decoded values: the encoder rounds its y, the decoder reads them from the stream. Since both
@@ -49,7 +49,7 @@ class Walked(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """The latent that was walked last by an encoder."""
+    """The latent that an encoder walked last."""
 
     y: Tensor
     z_hat: Tensor
@@ -58,9 +58,9 @@ class _Known(NamedTuple):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within it, one thread computes: how sums are split among threads shows in the last bits of some layers.
+    """Compute with one thread in the block: how sums are split among threads changes the last bits of some layers.
 
-    An entropy model computed so is the same on one machine however many threads encoder and decoder have.
+    So an entropy model gives the same on one machine however many threads encoder and decoder have.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -122,7 +122,7 @@ class PartialConvolution:
 
 
 class Head:
-    """A stack of 1×1 convolutions at single positions; the first layer's inputs may come in parts at different times.
+    """A stack of 1×1 convolutions at single positions; the first layer's inputs may arrive in parts.
 
     Args:
         layers: convolutions and pointwise activations; the first is a convolution.
@@ -164,7 +164,7 @@ class WalkedCodec(CompressionModel):
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
-        """Within the block, evaluation does not walk the very latent again that `compress` has just walked."""
+        """Within the block, evaluation does not repeat the walk of a latent that `compress` has just walked."""
         self._remembers = True
         try:
             yield

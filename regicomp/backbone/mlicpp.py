@@ -112,7 +112,7 @@ class MLICPlusPlus(CompressionModel):
 
     @property
     def downsampling_factor(self) -> int:
-        """What the sides of an image must be multiples of, in pixels."""
+        """Pixels that the height and width of an image must be multiples of."""
         return STRIDE
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Entropy model of one slice of a latent: its contexts, what they predict, and what rounding took away.
+"""Entropy model of one slice of a latent: its contexts, the parameters that they predict, and the residual of rounding.
 
 Legend: B batch, M channels of y, c channels of a slice, i slices before, h w grid of y.
 """
@@ -22,7 +22,7 @@ from regicomp.backbone.mlicpp_transforms import conv
 
 
 class Gaussians(NamedTuple):
-    """What is predicted of samples before they are coded, each (B, C, h, w), float32."""
+    """Predicted scales and means of samples, each (B, C, h, w), float32."""
 
     scales: Tensor
     means: Tensor
@@ -62,7 +62,7 @@ class ParameterNet(nn.Module):
 
 
 class ResidualPrediction(nn.Module):
-    """What rounding took away, guessed from all that is decoded: within ±0.5, (B, c, h, w).
+    """The residual of rounding, predicted from all that is decoded: within ±0.5, (B, c, h, w).
 
     Args:
         in_channels: of all that is decoded.

@@ -1,4 +1,4 @@
-"""Precision and memory format: what the hardware is fast at, and keeping likelihoods in float32 whatever it is."""
+"""Precision and memory format: the fastest for the hardware, with likelihoods in float32 in every case."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Precision(NamedTuple):
-    """How a run computes."""
+    """Precision and memory format of a run."""
 
     lightning: Literal["bf16-mixed", "32-true"]
     channels_last: bool
@@ -24,7 +24,7 @@ _BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
 def bf16_flag(cpuinfo: str) -> str | None:
-    """The first of a processor's flags, as /proc/cpuinfo tells them, by which it multiplies bf16 fast; or None."""
+    """The first of a processor's flags, as /proc/cpuinfo lists them, that mean fast bf16 multiplication; or None."""
     lines = (line.partition(":") for line in cpuinfo.splitlines())
     flags = {flag for name, _, value in lines if name.strip() in ("flags", "Features") for flag in value.split()}
     return next((flag for flag in _BF16_FLAGS if flag in flags), None)
@@ -39,9 +39,9 @@ def has_fast_bf16(device_type: str) -> bool:
 
 
 def resolve(precision: str, channels_last: bool | str, device_type: str) -> Precision:
-    """What `precision` and `channels_last` mean on this hardware.
+    """Resolve `precision` and `channels_last` on this hardware.
 
-    A rule and no measurement, so that a run that goes on elsewhere, or beside other work, computes as before.
+    By a rule, without a measurement, so that a run that resumes beside other work computes as before.
 
     Args:
         precision: "auto", "bf16" or "float32".
@@ -53,7 +53,7 @@ def resolve(precision: str, channels_last: bool | str, device_type: str) -> Prec
 
 @contextmanager
 def exact_float32(device_type: str) -> Iterator[None]:
-    """Within it float32 means float32: autocast is off, and CUDA rounds no factor to TF32's 10 bits."""
+    """Compute in exact float32 in the block: autocast is off, and CUDA rounds no factor to TF32's 10 bits."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
@@ -121,7 +121,7 @@ def compile_networks(codec: nn.Module, source: nn.Module | None) -> None:
 
 
 class _Bf16Transform:
-    """Hooks that run one module under bf16 autocast and widen what it gives."""
+    """Hooks that run one module under bf16 autocast and widen its output."""
 
     def __init__(self) -> None:
         self._entered: list[Any] = []
@@ -140,7 +140,7 @@ class _Bf16Transform:
 
 @contextmanager
 def transforms_in(codec: nn.Module, precision: str) -> Iterator[None]:
-    """Within it, `codec` computes g_a and g_s, and nothing else, in `precision`.
+    """Let `codec` compute g_a and g_s, and nothing else, in `precision` in the block.
 
     The entropy model stays float32, so that a stream written in one precision is decoded to the same latent in the
     other. Evaluation, `compress` and `decompress` are all affected; a picture equals the encoder's reconstruction if

@@ -1,4 +1,4 @@
-"""Which process of a run this is, as its starter tells."""
+"""The rank of this process, from the environment that its launcher set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rank() -> int:
 
 
 def job_name(now: str) -> str:
-    """Resolver `job_name`: the same text in every process of a run: `now`, or the id under which all were started."""
+    """Resolver `job_name`: the same string in every process of a run: `now`, or the id under which all were started."""
     if started_elsewhere() or "NODE_RANK" in os.environ:
         name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
         if name == "none":

@@ -1,4 +1,4 @@
-"""The processes of one run: started, told apart, watched, and ended together.
+"""The processes of one run: started, numbered, watched, and ended together.
 
 One process a device. On one machine the command starts the others itself; across machines it is started once a node
 with MASTER_ADDR, MASTER_PORT and NODE_RANK set, or once a process by Slurm's srun or by torchrun. The processes that
@@ -73,7 +73,7 @@ def others(cfg: DictConfig, run_dir: Path, devices: int) -> Iterator[None]:
 def free_port() -> int:
     """A port of this machine that nothing listens on.
 
-    Below the range from which the system hands ports out, lest another program get it before it is used.
+    Below the range from which the system hands ports out, so that no other program gets it before it is used.
     """
     while True:
         port = random.SystemRandom().randrange(15_000, 30_000)
@@ -85,7 +85,7 @@ def free_port() -> int:
 def _start(cfg: DictConfig, run_dir: Path, local_rank: int) -> subprocess.Popen[bytes]:
     child = subprocess.Popen(
         [sys.executable, "-m", "regicomp.training.worker"],
-        stdin=subprocess.PIPE,  # stays open: its end tells the child that we are gone
+        stdin=subprocess.PIPE,  # stays open: its end tells the child that this process is gone
         env={**os.environ, "LOCAL_RANK": str(local_rank), "TQDM_DISABLE": "1"},
     )
     told = {"config": OmegaConf.to_container(cfg, resolve=True), "run_dir": str(run_dir.resolve())}

@@ -1,4 +1,4 @@
-"""Which file becomes which: single files, folders, and streams, of which `-` is standard input or output."""
+"""Pairs of input and output: single files, folders, and streams, of which `-` is standard input or output."""
 
 from __future__ import annotations
 

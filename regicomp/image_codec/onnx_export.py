@@ -1,8 +1,8 @@
 """A codec's transforms as ONNX graphs; entropy coding stays with regicomp.
 
 The graphs take any batch and any size whose latents are whole: sides of images in multiples of 64, the codec's
-downsampling. Quantization and entropy models are left out: what they compute must agree bit for bit between encoder and
-decoder, which other runtimes do not promise.
+downsampling. Quantization and entropy models are left out: their results must agree bit for bit between encoder and
+decoder, which other runtimes do not guarantee.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Transform(NamedTuple):
 
     module: nn.Module
     example: Tensor  # (1, C, h, w)
-    takes: str  # what its input is, in the letters of the field
+    takes: str  # its input, in the letters of the field
     gives: str
 
 

@@ -1,4 +1,4 @@
-"""What a user's picture becomes: 8-bit RGB for the codec, and beside it what the codec cannot carry.
+"""A user's picture taken apart: 8-bit RGB for the codec, and beside it what the codec cannot carry.
 
 | mode | becomes |
 |---|---|
@@ -86,7 +86,7 @@ def decode(data: bytes, name: str | Path, max_pixels: int = container.MAX_PIXELS
 
     Args:
         data: the file's content.
-        name: what to call it in errors.
+        name: the name that errors give it.
         max_pixels: larger pictures are refused.
 
     Raises:

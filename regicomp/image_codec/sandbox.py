@@ -1,7 +1,7 @@
 """Decoding in a child process with bounded memory and time, for files from strangers.
 
-The range decoder cannot be made to read outside its stream (docs/format.md). This is the second wall: whatever a file
-makes of the libraries below, it takes down a process that holds nothing else, and the caller gets a ValueError.
+The range decoder cannot be made to read outside its stream (docs/format.md). This is the second barrier: whatever a
+file does to the libraries below, it ends a process that holds nothing else, and the caller gets a ValueError.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MEMORY_BYTES = 8 << 30
 SECONDS = 600.0
 _START_SECONDS = 120.0
 _GUARD = (
-    "IsolatedDecoder starts a process, which imports the main script anew: what the script does must stand below "
+    "IsolatedDecoder starts a process, which imports the main script again: the script's statements must stand below "
     '`if __name__ == "__main__":`'
 )
 
@@ -37,7 +37,7 @@ def _serve(pipe: Connection, model: str, settings: dict[str, Any], memory: int) 
     except ValueError as error:
         pipe.send(str(error))
         return
-    # PyTorch reserves addresses while it is loaded: what is bounded is what comes on top.
+    # PyTorch reserves addresses while it is loaded; the bound is on what is allocated afterwards.
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     wanted = used + memory
@@ -113,7 +113,7 @@ class IsolatedDecoder:
         """
         data = as_bytes(data)
         pipe = self._running()
-        with contextlib.suppress(BrokenPipeError):  # what ended the child is told below
+        with contextlib.suppress(BrokenPipeError):  # the next answer says what ended the child
             pipe.send(data)
         answer = self._answer(pipe, self._seconds)
         if isinstance(answer, str):

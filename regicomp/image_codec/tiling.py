@@ -1,9 +1,9 @@
 """How a codec's transforms g_a and g_s are computed: whole or in tiles, in float32 or in bf16.
 
-The entropy model is never touched, so that neither choice can make encoder and decoder lose step.
+The entropy model is never touched, so that with either choice encoder and decoder stay in step.
 
-Tiles overlap by what the transform sees, so that their seams cannot be seen: a tiled transform differs from a whole
-one by the order of its sums only. What it sees is measured on the transform itself, once.
+Tiles overlap by the transform's receptive field, so that there are no seams: a tiled transform differs from a whole
+one by the order of its sums only. The receptive field is measured on the transform itself, once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from regicomp.backbone.precision import transforms_in
 from regicomp.image_codec.container import TILE_UNIT
 
-_REACHES = (4, 8, 16, 32)  # cells that are tried; a transform that sees farther is not tiled
+_REACHES = (4, 8, 16, 32)  # cells that are tried; a transform with a larger receptive field is not tiled
 
 
 class _Scale(NamedTuple):
@@ -78,7 +78,7 @@ def in_tiles(transform: Callable[[Tensor], Tensor], x: Tensor, scale: _Scale, ti
         x: (B, C, h, w), whole cells.
         scale: of the transform.
         tile: side of a tile, in cells.
-        margin: what a tile sees around itself, in cells.
+        margin: cells around a tile that its outputs depend on.
     """
     height, width = (n // scale.before for n in x.shape[-2:])
     out: Tensor | None = None
@@ -101,16 +101,16 @@ def in_tiles(transform: Callable[[Tensor], Tensor], x: Tensor, scale: _Scale, ti
 
 
 class _Known(NamedTuple):
-    """What a transform was last given, and what it gave."""
+    """The latest input of a transform, and its output."""
 
     given: Tensor
     found: Tensor
 
 
 class _Remembered:
-    """A transform that is not computed again on what it was given last.
+    """A transform that is not computed again on its latest input.
 
-    Equal means equal to the bit and laid out alike, so that what is found is what would be computed.
+    Equal means equal to the bit and in memory layout, so that the remembered output is the one that would be computed.
     """
 
     def __init__(self, compute: Callable[[Tensor], Tensor], memory: dict[str, _Known], name: str) -> None:
@@ -132,7 +132,7 @@ class Transforms:
 
     Args:
         network: the codec.
-        stride: what the sides of an image must be multiples of, in pixels.
+        stride: pixels that the sides of an image must be multiples of.
         precision: "float32", "bf16" or "auto", see `precision.transforms_in`.
 
     Raises:

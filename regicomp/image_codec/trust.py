@@ -1,4 +1,4 @@
-"""What a codec file from a stranger may ask for: plain values in bounds, and classes of ours.
+"""Limits of what a codec file from a stranger may ask for: plain values in bounds, and classes of ours.
 
 A safetensors file holds no code; its metadata name a class and arguments, and those are what must be checked. What
 is trusted and what is not: SECURITY.md.
@@ -59,7 +59,7 @@ def check_spec(path: Path, spec: Any, elements: int) -> tuple[str, dict[str, Any
 
     Args:
         path: the file, for messages.
-        spec: what its metadata say.
+        spec: as in its metadata.
         elements: numbers in all of the file's tensors; a network of width n has at least n² of them, so that a
             small file cannot ask for a huge network.
 
@@ -101,7 +101,7 @@ def _check_value(path: Path, name: str, value: Any, elements: int, inside: bool 
     if not fits:
         raise ValueError(
             f"{path}: the argument `{name}` (={value!r:.100}) must be a plain value, numbers of at most {largest} "
-            f"for a file of this size, texts and lists of at most {LONGEST_TEXT}"
+            f"for a file of this size, strings and lists of at most {LONGEST_TEXT}"
         )
 
 
@@ -116,7 +116,7 @@ def check_class(path: Path, cls: type) -> None:
 
 
 def check_run(path: Path, run: Any, depth: int = 3) -> dict[str, Any]:
-    """What a file says of the run that made it: texts, numbers and mappings of them, shown and stored, never run.
+    """The description of the run that made a file: strings, numbers and mappings of them, shown and stored, never run.
 
     Raises:
         ValueError: it is anything else.

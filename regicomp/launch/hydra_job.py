@@ -1,4 +1,4 @@
-"""What Hydra knows of the job that runs: its sweep and its folder."""
+"""Hydra's current job: its sweep and its folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_dir() -> Path:
 
 
 def write_composed(cfg: DictConfig, run_dir: Path) -> None:
-    """Write what was composed to `run_dir`/.hydra as Hydra does; nothing, where Hydra did not start the run.
+    """Write the composed configuration to `run_dir`/.hydra as Hydra does; nothing, where Hydra did not start the run.
 
     Hydra itself would write it before the folder is known to be free (`hydra.output_subdir` is null for that reason).
     """

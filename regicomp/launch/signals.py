@@ -1,8 +1,8 @@
-"""SIGTERM and SIGUSR1: the run stores where it stands and leaves with a status that a scheduler can requeue on.
+"""SIGTERM and SIGUSR1: the run writes a checkpoint and exits with a status on which a scheduler can requeue it.
 
 In a job of a sweep that submitit started, so does submitit's signal, SIGUSR2, and the job is put back into the queue by
-submitit's own handler once the run has stored where it stands. A process of joblib's leaves when the sweep that started
-it is gone: a sweep that was killed must not go on training behind the back of the one that is started in its place.
+submitit's own handler once the run has written it. A worker process of joblib exits when the sweep that started
+it is gone: a sweep that was killed must not go on training while another one is started in its place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-_LOOK_SECONDS = 0.5  # between two looks at whether the starting process is there
+_LOOK_SECONDS = 0.5  # between two checks whether the starting process is alive
 REQUEUE = 75
 """Exit status of a run that was asked to leave and can go on (EX_TEMPFAIL of sysexits.h); ckpt=last goes on."""
 

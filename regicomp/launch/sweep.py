@@ -62,7 +62,7 @@ def begin(cfg: DictConfig, run_dir: Path) -> None:
 
 
 class Outcome(NamedTuple):
-    """What became of one run of a sweep."""
+    """The state of one run of a sweep."""
 
     name: str  # of its folder
     state: str  # "finished", "failed" or "unfinished"
@@ -83,7 +83,7 @@ def outcomes(sweep_dir: Path) -> list[Outcome]:
 
 
 class SweepProgress(Callback):
-    """Says which run of how many starts and how long the rest may take; at the end a table, status 1 if any failed."""
+    """Reports which run of how many starts and the time left; at the end a table, and status 1 if any failed."""
 
     def __init__(self) -> None:
         self._runs = 0
@@ -96,7 +96,7 @@ class SweepProgress(Callback):
         print(f"sweep of {self._runs} runs in {config.hydra.sweep.dir}", flush=True)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Say where the sweep stands (launchers that run jobs elsewhere give no such line).
+        """Report the progress of the sweep (launchers that run jobs elsewhere give no such line).
 
         joblib's processes each have a copy of this object from the sweep's beginning, so nothing is counted in it.
         """
