@@ -28,7 +28,6 @@ cli.quiet_libraries()
 import compressai.models  # noqa: E402
 import torch  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
@@ -72,7 +71,7 @@ def spec_of(backbone: str) -> model_file.Spec:
     """The backbone at full size, quality 3."""
     with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
         cfg = compose("train", overrides=[f"backbone={backbone}", "quality=3"])
-    return model_file.spec_of(OmegaConf.to_container(cfg.backbone, resolve=True))  # pyright: ignore
+    return settings.resolve(cfg).backbone
 
 
 def _convolutions(module: nn.Module) -> list[nn.Conv2d]:

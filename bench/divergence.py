@@ -49,7 +49,7 @@ def our_losses(arguments: argparse.Namespace, off: float, channels_last: str) ->
     """Loss of each of our plain updates, the initial weights times 1 + off."""
     arguments.channels_last = channels_last
     cfg = compose_step(arguments, arguments.crop, "reg.alpha=0")
-    module = build_networks(cfg)[0]
+    module = build_networks(cfg)
     _off(module.codec, off)
     losses: list[float] = []
     fit(module, cfg, arguments.steps, losses)

@@ -30,7 +30,6 @@ from bench.train_step import ExampleLoop, fit  # noqa: E402
 from regicomp.backbone import precision  # noqa: E402
 from regicomp.data import dead_leaves, shard_writer  # noqa: E402
 from regicomp.data.datamodule import CropData  # noqa: E402
-from regicomp.image_codec import model_file  # noqa: E402
 from regicomp.training import profiling  # noqa: E402
 from regicomp.training.build import build_networks  # noqa: E402
 
@@ -54,11 +53,11 @@ class Setting(NamedTuple):
     rounds: int = 3
 
 
-def compose_run(setting: Setting, *overrides: str) -> Any:
-    """The configuration of our run."""
+def compose_run(setting: Setting, *overrides: str) -> settings.Settings:
+    """The settings of our run."""
     resolvers.register_resolvers()
     with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
-        return compose(
+        cfg = compose(
             "train",
             overrides=[
                 *(f"backbone={setting.backbone}", f"size={setting.size}", f"precision={setting.precision}"),
@@ -66,6 +65,7 @@ def compose_run(setting: Setting, *overrides: str) -> Any:
                 *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer.schedule=constant", *overrides),
             ],
         )
+    return settings.resolve(cfg)
 
 
 PLAIN, REGULARIZED = ("reg.alpha=0",), ("reg.alpha=0.1",)
@@ -73,10 +73,10 @@ PLAIN, REGULARIZED = ("reg.alpha=0",), ("reg.alpha=0.1",)
 
 def _example(setting: Setting) -> Callable[[int], list[float]]:
     cfg = compose_run(setting, *PLAIN)
-    arguments = model_file.spec_of(settings.plain(cfg.backbone)).arguments
+    arguments = cfg.backbone.arguments
     make = getattr(compressai.models, EXAMPLES[setting.backbone])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loop = ExampleLoop(device, make=lambda: make(**arguments), lmbda=settings.lmbda(cfg))
+    loop = ExampleLoop(device, make=lambda: make(**arguments), lmbda=cfg.objective.lmbda)
     batches = iter(CropData(cfg.data, 10**9, 0).train_dataloader())
 
     def run(steps: int) -> list[float]:
@@ -93,7 +93,7 @@ def _example(setting: Setting) -> Callable[[int], list[float]]:
 
 def _ours(setting: Setting, *overrides: str) -> Callable[[int], list[float]]:
     cfg = compose_run(setting, *overrides)
-    module = build_networks(cfg)[0]
+    module = build_networks(cfg)
     if cfg.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
     return lambda steps: fit(module, cfg, steps)
@@ -135,7 +135,7 @@ def compiling(setting: Setting) -> dict[str, Any]:
 def costs(setting: Setting) -> dict[str, Any]:
     """Parameters, and FLOPs of forward and backward for one crop, of codec and q_θ."""
     cfg = compose_run(setting, *REGULARIZED)
-    module = build_networks(cfg)[0]
+    module = build_networks(cfg)
     codec, source = profiling.flops_a_crop(module, setting.crop)
     return {
         "parameters": sum(p.numel() for p in module.codec.parameters()),

@@ -101,10 +101,10 @@ class _Watch(Callback):
         self._last = now
 
 
-def compose_step(arguments: argparse.Namespace, crop: int, *overrides: str) -> Any:
-    """The configuration of one of our steps on crops of side `crop`."""
+def compose_step(arguments: argparse.Namespace, crop: int, *overrides: str) -> settings.Settings:
+    """The settings of one of our steps on crops of side `crop`."""
     with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
-        return compose(
+        cfg = compose(
             "train",
             overrides=[
                 *(f"data.crop={crop}", f"data.batch_size={arguments.batch}", "data.images=8", "quality=4"),
@@ -112,9 +112,10 @@ def compose_step(arguments: argparse.Namespace, crop: int, *overrides: str) -> A
                 *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer.schedule=constant", *overrides),
             ],
         )
+    return settings.resolve(cfg)
 
 
-def fit(module: RegularizedCodec, cfg: Any, steps: int, losses: list[float] | None = None) -> list[float]:
+def fit(module: RegularizedCodec, cfg: settings.Settings, steps: int, losses: list[float] | None = None) -> list[float]:
     """Seconds of `steps` updates by Lightning's loop, as `regicomp.train` runs it."""
     watch = _Watch()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -158,7 +159,7 @@ def _variants(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[in
         ("regularized, two passes", ["reg.alpha=0.1", "reg.form=two_pass"]),
     ):
         cfg = compose_step(arguments, arguments.crop, *overrides)
-        module = build_networks(cfg)[0]
+        module = build_networks(cfg)
         yield name, lambda steps, module=module, cfg=cfg: fit(module, cfg, steps)
 
 
@@ -175,7 +176,7 @@ def step_times(arguments: argparse.Namespace) -> dict[str, float]:
 def final_losses(arguments: argparse.Namespace) -> dict[str, float]:
     """Mean loss of the last 50 of `loss_steps` updates; both loops with the same weights, crops and noise."""
     cfg, steps = compose_step(arguments, arguments.loss_crop, "reg.alpha=0"), arguments.loss_steps
-    module, ours, example = build_networks(cfg)[0], [], []
+    module, ours, example = build_networks(cfg), [], []
     loop = ExampleLoop(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     for step, crops in enumerate(CropData(cfg.data, steps, 0).train_dataloader()):
         torch.manual_seed(noise_seed(0, step, 0))

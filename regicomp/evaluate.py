@@ -7,7 +7,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from regicomp.config import checks, resolvers, settings
+from regicomp.config import resolvers, settings
 from regicomp.launch import hydra_job
 from regicomp.utils import cli
 
@@ -18,7 +18,7 @@ resolvers.register_resolvers()
 def main(cfg: DictConfig) -> None:
     """Entry point."""
     with cli.told_in_one_line():
-        checks.check_evaluate(cfg)
+        resolved = settings.resolve_measurement(cfg)
         cli.quiet_libraries()
         import torch
 
@@ -26,16 +26,18 @@ def main(cfg: DictConfig) -> None:
         from regicomp.evaluation import measure, round_trip, workers
         from regicomp.image_codec import model_file
 
-        if cfg.threads is not None:
-            torch.set_num_threads(cfg.threads)
-        measured = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs, cfg.images)
-        loaded = model_file.load_codec(Path(cfg.checkpoint))
-        source = model_file.load_source(Path(cfg.source_checkpoint)).network if cfg.source_checkpoint else None
-        codec = round_trip.Codec(loaded, cfg.precision)
-        source_file = Path(cfg.source_checkpoint) if cfg.source_checkpoint else None
-        trained = workers.Files(Path(cfg.checkpoint), source_file, cfg.precision)
-        timing = {"threads": torch.get_num_threads(), "workers": cfg.workers, "precision": cfg.precision}
-        with workers.processes(cfg.workers, trained) as helpers:
+        if resolved.threads is not None:
+            torch.set_num_threads(resolved.threads)
+        data, precision = resolved.data, resolved.precision
+        measured = testsets.find(resolved.testsets, data.root, data.test_dirs, resolved.images)
+        codec_file = Path(resolved.checkpoint)
+        source_file = Path(resolved.source_checkpoint) if resolved.source_checkpoint else None
+        loaded = model_file.load_codec(codec_file)
+        source = model_file.load_source(source_file).network if source_file else None
+        codec = round_trip.Codec(loaded, precision)
+        trained = workers.Files(codec_file, source_file, precision)
+        timing = {"threads": torch.get_num_threads(), "workers": resolved.workers, "precision": precision}
+        with workers.processes(resolved.workers, trained) as helpers:
             measure.measure(hydra_job.run_dir(), codec, source, measured, loaded.run, timing, helpers)
 
 

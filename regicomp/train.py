@@ -5,7 +5,7 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from regicomp.config import checks, resolvers, settings
+from regicomp.config import resolvers, settings
 from regicomp.launch import hydra_job, signals, sweep
 from regicomp.training.run import train
 from regicomp.utils import cli
@@ -26,9 +26,10 @@ def main(cfg: DictConfig) -> None:
 
 
 def _checked(cfg: DictConfig) -> None:
-    checks.check_train(cfg)
+    resolved, run_dir = settings.resolve(cfg), hydra_job.run_dir()
     cli.quiet_libraries()
-    train(cfg, hydra_job.run_dir())
+    with sweep.begun(cfg, run_dir):
+        train(resolved, run_dir)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,12 @@ def composed() -> Callable[..., DictConfig]:
     return make
 
 
+@pytest.fixture(scope="session")
+def resolved(composed: Callable[..., DictConfig]) -> Callable[..., settings.Settings]:
+    """`resolved("reg.alpha=0", …)`: the settings of conf/train.yaml at tiny size with overrides."""
+    return lambda *overrides, **options: settings.resolve(composed(*overrides, **options))
+
+
 def picture(width: int, height: int, seed: int = 0) -> np.ndarray:
     """A smooth colourful 8-bit picture, (H, W, 3)."""
     rng = np.random.default_rng(seed)

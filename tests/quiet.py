@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lightning.pytorch import Trainer
-from omegaconf import DictConfig
 
+from regicomp.config.settings import Settings
 from regicomp.data.datamodule import CropData
 from regicomp.training.module import RegularizedCodec
 
@@ -25,8 +25,8 @@ def trainer(steps: int, **settings: Any) -> Trainer:
     )
 
 
-def fit(module: RegularizedCodec, cfg: DictConfig, **settings: Any) -> Trainer:
-    """Train a module on a configuration's own crops; the trainer that did."""
-    used = trainer(cfg.trainer.max_steps, **settings)
+def fit(module: RegularizedCodec, cfg: Settings, **arguments: Any) -> Trainer:
+    """Train a module on a run's own crops; the trainer that did."""
+    used = trainer(cfg.trainer.max_steps, **arguments)
     used.fit(module, datamodule=CropData(cfg.data, cfg.trainer.max_steps, cfg.seed))
     return used

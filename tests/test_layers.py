@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import regicomp
@@ -53,6 +54,14 @@ def test_rooms_import_downwards() -> None:
             if LEVEL_OF[imported] <= LEVEL_OF[room]:
                 upwards.append(f"{path.relative_to(PACKAGE)} imports {imported}")
     assert not upwards, "\n".join(sorted(upwards))
+
+
+def test_composed_configurations_stay_above() -> None:
+    """Settings are resolved once: below the commands, launch/ and config/ nothing knows OmegaConf."""
+    allowed = {*COMMANDS, "config", "launch"}
+    users = {path for path in PACKAGE.rglob("*.py") if re.search("DictConfig|OmegaConf|omegaconf", path.read_text())}
+    assert {_room(path) for path in users} >= {"config", "train"}
+    assert {path.relative_to(PACKAGE).as_posix() for path in users if _room(path) not in allowed} == set()
 
 
 def test_the_root_holds_commands_alone() -> None:

@@ -6,6 +6,7 @@ A phase is a pure function of the step and a crop of its position, so a resumed 
 from __future__ import annotations
 
 import bisect
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -83,7 +84,10 @@ def read(first: Phase, entries: Any, steps: int) -> Phases:
             raise ValueError(f"`{name}` (={entry}) must be a mapping with `start` and at least one of {_others()}")
         for key in entry:
             if key not in KEYS:
-                raise ValueError(f"`{name}.{key}` (={entry[key]}) must be one of {', '.join(KEYS)}")
+                raise ValueError(
+                    f"`{name}.{key}` (={entry[key]}) must be one of {', '.join(KEYS)}; "
+                    f"the nearest is `{difflib.get_close_matches(str(key), KEYS, 1, 0)[0]}`"
+                )
         values = {str(key): _checked(f"{name}.{key}", str(key), value) for key, value in entry.items()}
         if "lr" in values:
             values.setdefault("source_lr", values["lr"])
@@ -105,7 +109,7 @@ def _checked(name: str, key: str, value: Any) -> Any:
     if key in ("start", "crop", "batch_size"):
         least = 0 if key == "start" else 1
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"`{name}` (={value}) must be a whole number of at least {least}")
+            raise ValueError(f"`{name}` (={value}) must be an integer of at least {least}")
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not (0 <= value < float("inf")) or (key != "alpha" and value == 0):

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from regicomp.config.settings import label
+from regicomp.config.conf_files import label
 from regicomp.distributed import environment
 
 
@@ -20,7 +20,7 @@ def _width(paper: Any, tiny: Any, *, _root_: DictConfig) -> int:
         return int(paper)
     quality = _root_.quality
     if not isinstance(quality, int) or not 1 <= quality <= len(paper):
-        raise ValueError(f"`quality` (={quality}) must be a whole number from 1 to {len(paper)}")
+        raise ValueError(f"`quality` (={quality}) must be a integer from 1 to {len(paper)}")
     return int(paper[quality - 1])
 
 

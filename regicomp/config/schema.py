@@ -1,190 +1,246 @@
-"""The rules that every run's settings must satisfy.
+"""What a single setting may be: rules that stand beside the fields of the settings' dataclasses, and their reader.
 
-Nothing here imports torch, so that a wrong setting is refused within a second or two.
+A dataclass's fields are the settings of one part of the configuration. What makes a field also says what its setting
+may be, such as `alpha: float = number(at_least=0)`. Nothing here imports torch, so that a wrong setting is refused
+within a second or two.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-QUALITIES = range(1, 9)
+from regicomp.config.class_lookup import ClassSpec
+
+T = TypeVar("T")
+_REQUIRED: Any = object()
 
 
 class Rule(NamedTuple):
     """What a setting must satisfy, and how to say so."""
 
-    setting: str
     holds: Callable[[Any], bool]
     expected: str
-    absent: bool = False  # whether the key may be missing altogether
+    absent: Any = _REQUIRED  # the value where the key is missing altogether; else the key must be there
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_whole(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
+    """Whether a value is an integer, which true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _number(
-    setting: str,
-    least: float = -math.inf,
-    above: float = -math.inf,
-    most: float = math.inf,
-    null: bool = False,
-) -> Rule:
-    def holds(value: Any) -> bool:
-        return (null and value is None) or (_is_number(value) and least <= value <= most and value > above)
+def _is_string(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
+
+def _are_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_string(v) for v in value)
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+def rule(holds: Callable[[Any], bool], expected: str, null: bool = False, absent: Any = _REQUIRED) -> Rule:
+    """A rule; with `null`, null is right too."""
+    if null:
+        return Rule(lambda value: value is None or holds(value), f"{expected}, or null", absent)
+    return Rule(holds, expected, absent)
+
+
+def a_number(
+    at_least: float = -math.inf, above: float = -math.inf, at_most: float = math.inf, null: bool = False
+) -> Rule:
+    """A finite number in a range."""
     words = ["a finite number"]
-    if least > -math.inf:
-        words.append(f"of at least {least:g}")
+    if at_least > -math.inf:
+        words.append(f"of at least {at_least:g}")
     if above > -math.inf:
         words.append(f"greater than {above:g}")
-    if most < math.inf:
-        words.append(f"and at most {most:g}")
-    return Rule(setting, holds, " ".join(words) + (", or null" if null else ""))
+    if at_most < math.inf:
+        words.append(f"and at most {at_most:g}")
+    return rule(lambda v: is_number(v) and at_least <= v <= at_most and v > above, " ".join(words), null)
 
 
-def _whole(setting: str, least: int, most: int | None = None, null: bool = False, absent: bool = False) -> Rule:
-    def holds(value: Any) -> bool:
-        in_range = _is_whole(value) and value >= least and (most is None or value <= most)
-        return in_range or (null and value is None)
-
-    span = f"of at least {least}" if most is None else f"from {least} to {most}"
-    return Rule(setting, holds, f"a whole number {span}" + (", or null" if null else ""), absent)
-
-
-def _one_of(setting: str, *values: Any) -> Rule:
-    def holds(value: Any) -> bool:
-        return any(value == v and type(value) is type(v) for v in values)
-
-    return Rule(setting, holds, "one of " + ", ".join("null" if v is None else str(v).lower() for v in values))
-
-
-def _text(setting: str, null: bool = False) -> Rule:
-    return Rule(
-        setting,
-        lambda value: (isinstance(value, str) and bool(value)) or (null and value is None),
-        "a text" + (", or null" if null else ""),
+def an_integer(at_least: int, at_most: int | None = None, null: bool = False) -> Rule:
+    """An integer in a range."""
+    span = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+    return rule(
+        lambda v: is_integer(v) and v >= at_least and (at_most is None or v <= at_most), f"an integer {span}", null
     )
 
 
-def _texts(setting: str) -> Rule:
-    def holds(value: Any) -> bool:
-        return isinstance(value, ListConfig | list) and all(isinstance(v, str) and v for v in value)
-
-    return Rule(setting, holds, "a list of texts, such as [kodak]")
-
-
-DATA_RULES = (
-    _text("data.root"),
-    Rule(
-        "data.train_dir",
-        lambda v: v is None or (isinstance(v, str) and bool(v)) or (_texts("").holds(v) and len(v) > 0),
-        "a folder, a list of folders, or null",
-    ),
-    _texts("data.test_dirs"),
-    _texts("testsets"),
-    _whole("data.images", 1, null=True),
-    _whole("data.crop", 1),
-    _whole("data.batch_size", 1),
-    _one_of("data.cache", "auto", True, False),
-    _whole("data.workers", 0),
-    _one_of("data.device_crops", "auto", True, False),
-    _one_of("data.on_error", "skip", "raise"),
-    _whole("data.retries", 0, 10),
-)
-
-TRAIN_RULES = (
-    _whole("quality", QUALITIES[0], QUALITIES[-1]),
-    _one_of("size", "paper", "tiny"),
-    _whole("seed", 0, 2**63 - 1),
-    _text("variant", null=True),
-    _text("backbone._target_"),
-    _whole("backbone.N", 1),
-    _whole("backbone.M", 1, absent=True),  # not every codec has it
-    _text("source._target_"),
-    _whole("source.patch", 1),
-    _whole("source.width", 1),
-    _one_of("source.density", "gaussian", "logistic"),
-    _number("source.initial_scale", above=0),
-    _one_of("objective.distortion", "mse", "ms_ssim"),
-    _number("objective.lmbda", above=0, null=True),
-    _number("reg.alpha", least=0),
-    _one_of("reg.order", "codec_first", "source_first"),
-    _one_of("reg.form", "one_pass", "two_pass"),
-    _whole("reg.source_steps", 1),
-    _whole("reg.warmup_steps", 0, null=True),
-    _whole("reg.ramp_steps", 0, null=True),
-    _whole("reg.release_steps", 0),
-    _one_of("reg.feed", "noisy", "rounded"),
-    _one_of("reg.project", True, False),
-    _one_of("reg.per_image", True, False),
-    _number("reg.max_pressure", above=0),
-    _one_of("reg.probe", True, False),
-    _one_of("strategy.accelerator", "auto", "cpu", "gpu"),
-    _one_of("strategy.strategy", "auto", "ddp", "fsdp"),
-    Rule(
-        "strategy.devices",
-        lambda v: v == "auto" or (_is_whole(v) and v >= 1),
-        "a whole number of at least 1, or auto",
-    ),
-    _whole("strategy.num_nodes", 1),
-    _number("optimizer.lr", least=0),
-    _number("optimizer.source_lr", above=0),
-    _one_of("optimizer.name", "adam", "soap", "muon"),
-    Rule(
-        "optimizer.betas",
-        lambda v: isinstance(v, ListConfig | list) and len(v) == 2 and all(_is_number(b) and 0 <= b < 1 for b in v),
-        "two numbers in [0, 1), such as [0.9, 0.999]",
-    ),
-    Rule("optimizer.momentum", lambda v: _is_number(v) and 0 <= v < 1, "a number in [0, 1)", absent=True),
-    _whole("optimizer.every", 1, absent=True),
-    _whole("optimizer.warmup", 0),
-    _one_of("optimizer.schedule", "constant", "cosine", "linear"),
-    _number("optimizer.decay", above=0, most=1),
-    _number("optimizer.clip", above=0),
-    Rule("average.decay", lambda v: _is_number(v) and 0 <= v < 1, "a number in [0, 1)"),
-    _whole("trainer.max_steps", 1),
-    _whole("trainer.log_every", 1),
-    _whole("trainer.checkpoint_every", 1),
-    _whole("trainer.accumulate", 1),
-    _one_of("compile", True, False),
-    _one_of("profile", True, False),
-    _one_of("plan", True, False),
-    _whole("guard.patience", 1),
-    _one_of("guard.action", "rollback", "stop"),
-    _number("guard.lower", above=0, most=1),
-    _whole("guard.rollbacks", 0),
-    _whole("guard.alarm_rows", 1),
-    _one_of("deterministic", True, False),
-    _whole("evaluation.workers", 1),
-    _whole("evaluation.images", 1, null=True),
-    _one_of("precision", "auto", "bf16", "float32"),
-    _one_of("channels_last", "auto", True, False),
-    _one_of("logger.wandb", True, False),
-    _text("logger.project"),
-    _text("init_from", null=True),
-    _text("init_source_from", null=True),
-    _text("ckpt", null=True),
-)
+def one_of_these(*values: Any) -> Rule:
+    """One of some values."""
+    expected = "one of " + ", ".join("null" if v is None else str(v).lower() for v in values)
+    return rule(lambda value: any(value == v and type(value) is type(v) for v in values), expected)
 
 
-def _apply(rules: tuple[Rule, ...], cfg: DictConfig) -> None:
-    for rule in rules:
-        parent, _, key = rule.setting.rpartition(".")
-        if rule.absent and key not in tuple(OmegaConf.select(cfg, parent)):  # `in` alone overlooks ???
-            continue
-        try:
-            value = OmegaConf.select(cfg, rule.setting, throw_on_missing=True)
-        except OmegaConfBaseException as error:
-            raise ValueError(f"`{rule.setting}` must be {rule.expected}: {str(error).splitlines()[0]}") from error
-        if not rule.holds(value):
-            raise ValueError(f"`{rule.setting}` (={value}) must be {rule.expected}")
+# --- fields -----------------------------------------------------------------------------------------------------------
+
+
+def setting(its_rule: Rule) -> Any:
+    """A field whose setting must satisfy a rule."""
+    return dataclasses.field(metadata={"rule": its_rule})
+
+
+def number(**bounds: Any) -> Any:
+    """A field that is a finite number; see `a_number`."""
+    return setting(a_number(**bounds))
+
+
+def fraction(absent: Any = _REQUIRED) -> Any:
+    """A field that is a number in [0, 1)."""
+    return setting(rule(lambda v: is_number(v) and 0 <= v < 1, "a number in [0, 1)", absent=absent))
+
+
+def integer(*bounds: Any, absent: Any = _REQUIRED, **more: Any) -> Any:
+    """A field that is an integer; see `an_integer`."""
+    return setting(an_integer(*bounds, **more)._replace(absent=absent))
+
+
+def one_of(*values: Any) -> Any:
+    """A field that is one of these values."""
+    return setting(one_of_these(*values))
+
+
+def boolean() -> Any:
+    """A field that is true or false."""
+    return one_of(True, False)
+
+
+def string(null: bool = False) -> Any:
+    """A field that is a string, not an empty one."""
+    return setting(rule(_is_string, "a string", null))
+
+
+def strings() -> Any:
+    """A field that is a list of strings, which may be empty."""
+    return setting(rule(_are_strings, "a list of strings, such as [kodak]"))
+
+
+def paths() -> Any:
+    """A field that is a folder, a list of folders, or null."""
+    return setting(
+        rule(
+            lambda v: v is None or _is_string(v) or (_are_strings(v) and len(v) > 0),
+            "a folder, a list of folders, or null",
+        )
+    )
+
+
+def anything() -> Any:
+    """A field whose value is checked elsewhere."""
+    return setting(Rule(lambda value: True, "there"))
+
+
+def part(cls: type, key: str | None = None) -> Any:
+    """A field that is a part with settings of its own, under `key` of the configuration (by default its own name)."""
+    return dataclasses.field(metadata={"part": cls, "key": key})
+
+
+def class_spec(**rules: Rule) -> Any:
+    """A field that names a class and its arguments; `rules` are for arguments that are given."""
+    return dataclasses.field(metadata={"class": rules})
+
+
+def follows(default: Any = None) -> Any:
+    """A field that is no setting: it follows from others."""
+    return dataclasses.field(default=default)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like `name`, as a whole and in its last part."""
+
+    def likeness(candidate: str) -> float:
+        pairs = ((name, candidate), (name.rpartition(".")[2], candidate.rpartition(".")[2]))
+        return sum(difflib.SequenceMatcher(None, a, b).ratio() for a, b in pairs)
+
+    return max(sorted(set(known)), key=likeness)
+
+
+def names(cls: Any, prefix: str = "") -> Iterator[str]:
+    """The settings' names of a dataclass and its parts, such as `reg.alpha`."""
+    for field in dataclasses.fields(cls):
+        key = field.metadata.get("key") or field.name
+        if "part" in field.metadata:
+            yield from names(field.metadata["part"], f"{prefix}{key}.")
+        elif "class" in field.metadata:
+            yield from (f"{prefix}{key}.{argument}" for argument in ("_target_", *field.metadata["class"]))
+        elif field.metadata:
+            yield f"{prefix}{key}"
+
+
+def read(cls: type[T], cfg: DictConfig, unread: Collection[str] = ()) -> T:
+    """The settings of `cls` in a composed configuration; what is derived still has its defaults.
+
+    Args:
+        cls: a dataclass of fields made by the functions above.
+        cfg: the whole configuration.
+        unread: settings that are not looked at, and None.
+
+    Raises:
+        ValueError: a setting is unknown, missing, or not what its rule says.
+    """
+    known = list(names(cls))
+    return _read(cls, cfg, "", known, unread)
+
+
+def _read(cls: Any, cfg: DictConfig, where: str, known: list[str], unread: Collection[str]) -> Any:
+    node = OmegaConf.select(cfg, where) if where else cfg
+    if not isinstance(node, DictConfig):
+        raise ValueError(f"`{where}` (={node}) must be a mapping of settings")
+    prefix = f"{where}." if where else ""
+    fields = {field.metadata.get("key") or field.name: field for field in dataclasses.fields(cls) if field.metadata}
+    for key in map(str, node):
+        if key not in fields:
+            name, value = f"{prefix}{key}", node._get_node(key)
+            near = nearest(name, known)
+            raise ValueError(f"`{name}` (={value}) must be a setting that exists; the nearest is `{near}`")
+    values: dict[str, Any] = {}
+    for key, field in fields.items():
+        name = f"{prefix}{key}"
+        if "part" in field.metadata:
+            values[field.name] = _read(field.metadata["part"], cfg, name, known, unread)
+        elif "class" in field.metadata:
+            values[field.name] = _class_spec(cfg, name, field.metadata["class"])
+        else:
+            values[field.name] = None if name in unread else _value(cfg, name, field.metadata["rule"])
+    return cls(**values)
+
+
+def _value(cfg: DictConfig, name: str, its_rule: Rule) -> Any:
+    parent, _, key = name.rpartition(".")
+    if its_rule.absent is not _REQUIRED and key not in tuple(OmegaConf.select(cfg, parent) if parent else cfg):
+        return its_rule.absent
+    try:
+        value = OmegaConf.select(cfg, name, throw_on_missing=True)
+        if OmegaConf.is_config(value):
+            value = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"`{name}` must be {its_rule.expected}: {str(error).splitlines()[0]}") from error
+    if not its_rule.holds(value):
+        raise ValueError(f"`{name}` (={value}) must be {its_rule.expected}")
+    return value
+
+
+def _class_spec(cfg: DictConfig, where: str, rules: dict[str, Rule]) -> ClassSpec:
+    target = _value(cfg, f"{where}._target_", rule(_is_string, "the path of a class, as module.Class"))
+    free = Rule(lambda value: True, "there")
+    keys = [str(key) for key in OmegaConf.select(cfg, where)]
+    return ClassSpec(
+        target, {key: _value(cfg, f"{where}.{key}", rules.get(key, free)) for key in keys if key != "_target_"}
+    )

@@ -1,153 +1,294 @@
-"""The configuration: where it lies, its resolvers, and what follows from its settings.
+"""A run's settings: conf/train.yaml composed, checked, and turned once into frozen objects that the rest receives.
 
-Nothing here imports torch, so that a wrong setting is refused within a second or two.
+`resolve` makes them. Each dataclass is a part of the configuration; the parts below training receive theirs, or plain
+values. Nothing here imports torch, so that a wrong setting is refused within a second or two.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import warnings
-from pathlib import Path
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp.config import phases
+from regicomp.config import checks, derived, phases
+from regicomp.config.class_lookup import ClassSpec
+from regicomp.config.conf_files import conf_dir, label
+from regicomp.config.phases import Phases
+from regicomp.config.schema import (
+    a_number,
+    an_integer,
+    anything,
+    boolean,
+    class_spec,
+    follows,
+    fraction,
+    integer,
+    is_integer,
+    is_number,
+    number,
+    one_of,
+    one_of_these,
+    part,
+    paths,
+    read,
+    rule,
+    setting,
+    string,
+    strings,
+)
 
-# Our files of launchers' settings bear the plugins' names, which Hydra 1.3 remarks on, also in the launchers' workers,
-# where nothing of ours but this import runs before it does.
-warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
+__all__ = ["ClassSpec", "Settings", "conf_dir", "label", "resolve", "resolve_measurement"]
+
+QUALITIES = range(1, 9)
 
 
-def conf_dir() -> Path:
-    """Folder of the configuration: inside an installed package, beside the package in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
+@dataclass(frozen=True)
+class Objective:
+    """`objective`: R + λD."""
+
+    distortion: str = one_of("mse", "ms_ssim")
+    lmbda: float = number(above=0, null=True)  # resolved: of the quality, where the setting is null
+    by_quality: list[float] = setting(
+        rule(
+            lambda v: isinstance(v, list) and len(v) == len(QUALITIES) and all(map(a_number(above=0).holds, v)),
+            "a list of 8 numbers greater than 0",
+        )
+    )
 
 
-def uses_source(cfg: DictConfig) -> bool:
-    """Whether the run builds a source entropy model."""
-    return cfg.reg.probe or any(phase.alpha > 0 for phase in phases_of(cfg).phases)
+@dataclass(frozen=True)
+class Regularizer:
+    """`reg`: -α H_θ(X|X̂), its schedule, and the order in which both networks learn."""
+
+    alpha: float = number(at_least=0)
+    order: str = one_of("codec_first", "source_first")
+    form: str = one_of("one_pass", "two_pass")
+    source_steps: int = integer(1)
+    warmup_steps: int = integer(0, null=True)  # resolved: 5 % of all updates and at most 2000, where null
+    ramp_steps: int = integer(0, null=True)  # resolved: as many as the warm-up's, where null
+    release_steps: int = integer(0)
+    feed: str = one_of("noisy", "rounded")
+    project: bool = boolean()
+    per_image: bool = boolean()
+    max_pressure: float = number(above=0)
+    probe: bool = boolean()
+    release_at: int | None = follows()  # the first update of the end with α = 0; None: there is no such end
 
 
-def phases_of(cfg: DictConfig) -> phases.Phases:
-    """What holds at which codec update: the run's own settings, changed by `phases`.
+@dataclass(frozen=True)
+class Data:
+    """`data`: training crops, and where named test sets lie."""
+
+    root: str = string()
+    train_dir: list[str] | None = paths()  # resolved: a list of folders; None: dead-leaves images
+    test_dirs: list[str] = strings()
+    testsets: list[str] = strings()
+    images: int | None = integer(1, null=True)
+    crop: int = integer(1)
+    batch_size: int = integer(1)
+    cache: bool | str = one_of("auto", True, False)
+    workers: int = integer(0)
+    device_crops: bool | str = one_of("auto", True, False)
+    on_error: str = one_of("skip", "raise")
+    retries: int = integer(0, 10)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """`strategy`: the processes of a run and what they compute on."""
+
+    accelerator: str = one_of("auto", "cpu", "gpu")
+    devices: int | str = setting(
+        rule(lambda v: v == "auto" or (is_integer(v) and v >= 1), "an integer of at least 1, or auto")
+    )
+    num_nodes: int = integer(1)
+    strategy: str = one_of("auto", "ddp", "fsdp")
+
+
+@dataclass(frozen=True)
+class Logger:
+    """`logger`: what is written besides the record and metrics.csv."""
+
+    wandb: bool = boolean()
+    project: str = string()
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """`optimizer`: how both networks' parameters move."""
+
+    name: str = one_of("adam", "soap", "muon")
+    lr: float = number(at_least=0)
+    betas: list[float] = setting(
+        rule(
+            lambda v: isinstance(v, list) and len(v) == 2 and all(is_number(b) and 0 <= b < 1 for b in v),
+            "two numbers in [0, 1), such as [0.9, 0.999]",
+        )
+    )
+    momentum: float = fraction(absent=0.95)  # not a key of every option
+    every: int = integer(1, absent=10)
+    source_lr: float = number(above=0)
+    warmup: int = integer(0)
+    schedule: str = one_of("constant", "cosine", "linear")
+    decay: float = number(above=0, at_most=1)
+    clip: float = number(above=0)
+
+
+@dataclass(frozen=True)
+class Average:
+    """`average`: moving averages of both networks' weights."""
+
+    decay: float = fraction()
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """`trainer`: how long, and what happens how often."""
+
+    max_steps: int = integer(1)
+    log_every: int = integer(1)
+    checkpoint_every: int = integer(1)
+    accumulate: int = integer(1)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """`guard`: what follows updates that are not finite."""
+
+    patience: int = integer(1)
+    action: str = one_of("rollback", "stop")
+    lower: float = number(above=0, at_most=1)
+    rollbacks: int = integer(0)
+    alarm_rows: int = integer(1)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`evaluation`: what is measured after training."""
+
+    workers: int = integer(1)
+    images: int | None = integer(1, null=True)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run is made from; fields without a setting of their own follow from the others."""
+
+    quality: int = integer(QUALITIES[0], QUALITIES[-1])
+    size: str = one_of("paper", "tiny")
+    seed: int = integer(0, 2**63 - 1)
+    variant: str | None = string(null=True)  # resolved: what is unusual about a regularized run, where null
+    backbone: ClassSpec = class_spec(N=an_integer(1), M=an_integer(1))
+    source: ClassSpec | None = class_spec(  # resolved: None where no q_θ is built
+        patch=an_integer(1),
+        width=an_integer(1),
+        density=one_of_these("gaussian", "logistic"),
+        initial_scale=a_number(above=0),
+    )
+    objective: Objective = part(Objective)
+    regularizer: Regularizer = part(Regularizer, key="reg")
+    optimizer: Optimizer = part(Optimizer)
+    average: Average = part(Average)
+    trainer: Trainer = part(Trainer)
+    data: Data = part(Data)
+    strategy: Strategy = part(Strategy)
+    logger: Logger = part(Logger)
+    guard: Guard = part(Guard)
+    evaluation: Evaluation = part(Evaluation)
+    phases: Phases = anything()  # resolved: what holds at which codec update; of one phase where the list is empty
+    testsets: list[str] = strings()
+    deterministic: bool = boolean()
+    precision: str = one_of("auto", "bf16", "float32")
+    channels_last: bool | str = one_of("auto", True, False)
+    compile: bool = boolean()
+    profile: bool = boolean()
+    plan: bool = boolean()
+    init_from: str | None = string(null=True)
+    init_source_from: str | None = string(null=True)
+    ckpt: str | None = string(null=True)
+
+    backbone_label: str = follows("")  # the options' names, under which a record files the run
+    source_label: str | None = follows()
+    training_data: Sequence[str] = follows(())  # what the run is trained on, for its record
+    config_hash: str = follows("")  # equal for settings that compute the same result
+    composed: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)  # the configuration, as data
+
+    @property
+    def uses_phases(self) -> bool:
+        """Whether anything changes in mid-run."""
+        return bool(self.composed.get("phases"))
+
+
+def resolve(cfg: DictConfig | Mapping[str, Any]) -> Settings:
+    """The settings of `regicomp.train`.
+
+    Args:
+        cfg: conf/train.yaml, composed; or `Settings.composed` of another process.
 
     Raises:
-        ValueError: `phases` is not as conf/train.yaml says.
+        ValueError: a setting is unknown, of the wrong type, out of range, or contradicts another; the message names it,
+            its value and what was expected.
     """
-    first = phases.Phase(
-        start=0,
-        crop=cfg.data.crop,
-        batch_size=cfg.data.batch_size,
-        lr=cfg.optimizer.lr,
-        source_lr=cfg.optimizer.source_lr,
-        alpha=cfg.reg.alpha,
+    cfg = cfg if isinstance(cfg, DictConfig) else OmegaConf.create(dict(cfg))
+    raw = read(Settings, cfg)
+    composed: Any = OmegaConf.to_container(cfg, resolve=True)
+    steps, reg, data = raw.trainer.max_steps, raw.regularizer, raw.data
+    first = phases.Phase(0, data.crop, data.batch_size, raw.optimizer.lr, raw.optimizer.source_lr, reg.alpha)
+    schedule = phases.read(first, composed["phases"], steps)
+    warmup = min(2000, steps // 20) if reg.warmup_steps is None else reg.warmup_steps
+    source = raw.source if reg.probe or any(phase.alpha > 0 for phase in schedule.phases) else None
+    lmbda = raw.objective.lmbda
+    given: Any = data.train_dir
+    folders = [given] if isinstance(given, str) else given
+    settings = dataclasses.replace(
+        raw,
+        variant=derived.variant(composed, source is not None),
+        source=source,
+        objective=dataclasses.replace(
+            raw.objective, lmbda=float(raw.objective.by_quality[raw.quality - 1] if lmbda is None else lmbda)
+        ),
+        regularizer=dataclasses.replace(
+            reg,
+            warmup_steps=warmup,
+            ramp_steps=warmup if reg.ramp_steps is None else reg.ramp_steps,
+            release_at=steps - reg.release_steps if reg.release_steps else None,
+        ),
+        data=dataclasses.replace(data, train_dir=folders),
+        phases=schedule,
+        backbone_label=label("backbone", raw.backbone.target),
+        source_label=None if source is None else label("source", source.target),
+        training_data=derived.training_data(folders, data.images, data.root),
+        config_hash=derived.config_hash(composed),
+        composed=composed,
     )
-    entries: Any = OmegaConf.to_container(cfg.phases, resolve=True) if OmegaConf.is_config(cfg.phases) else cfg.phases
-    return phases.read(first, entries, cfg.trainer.max_steps)
+    checks.check(settings)
+    return settings
 
 
-def warmup_steps(cfg: DictConfig) -> int:
-    """Codec updates with α = 0: `reg.warmup_steps`, or 5 % of all steps and at most 2000."""
-    given = cfg.reg.warmup_steps
-    return min(2000, cfg.trainer.max_steps // 20) if given is None else given
+def as_yaml(settings: Settings) -> str:
+    """The composed configuration, every value resolved, as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(settings.composed)))
 
 
-def ramp_steps(cfg: DictConfig) -> int:
-    """Codec updates over which α rises: `reg.ramp_steps`, or as many as the warm-up's."""
-    given = cfg.reg.ramp_steps
-    return warmup_steps(cfg) if given is None else given
+@dataclass(frozen=True)
+class Measurement:
+    """The settings of `regicomp.evaluate`."""
+
+    checkpoint: str = string()
+    source_checkpoint: str | None = string(null=True)
+    workers: int = integer(1)
+    threads: int | None = one_of(1, 2, 4, 8, None)
+    precision: str = one_of("auto", "bf16", "float32")
+    testsets: list[str] = strings()
+    images: int | None = integer(1, null=True)
+    data: Data = part(Data)
 
 
-def release_at(cfg: DictConfig) -> int | None:
-    """The first codec update of the end with α = 0, or None if there is no such end."""
-    return cfg.trainer.max_steps - cfg.reg.release_steps if cfg.reg.release_steps else None
-
-
-def variant(cfg: DictConfig) -> str | None:
-    """What tells a run's curve from its family's, for its record: `variant`, or the settings of a regularized run that
-    are unusual, `reg.*` besides α and `source.*` besides what the option of conf/source says."""
-    if cfg.variant is not None:
-        return str(cfg.variant)
-    if not uses_source(cfg):
-        return None
-    usual: Any = OmegaConf.load(conf_dir() / "reg" / "default.yaml")
-    of_the_result = [key for key in usual if key not in ("alpha", "probe", "form")]
-    unusual = [f"{key}={cfg.reg[key]}" for key in of_the_result if cfg.reg[key] != usual[key]]
-    unusual += [f"source.{key}={value}" for key, value in _unusual_of_source(cfg).items()]
-    return ", ".join(unusual) or None
-
-
-def _unusual_of_source(cfg: DictConfig) -> dict[str, Any]:
-    """The settings of q_θ that differ from its option's in conf/source; none if its class is the user's own."""
-    option = conf_dir() / "source" / f"{label('source', cfg.source._target_)}.yaml"
-    if not option.is_file():
-        return {}
-    sizes = {"size": cfg.size, "quality": cfg.quality}  # what `${width:…}` looks up
-    usual: Any = plain(OmegaConf.create({**sizes, "source": OmegaConf.load(option)}))["source"]
-    return {key: value for key, value in plain(cfg.source).items() if usual.get(key) != value}
-
-
-def lmbda(cfg: DictConfig) -> float:
-    """λ: `objective.lmbda`, or the quality's."""
-    given = cfg.objective.lmbda
-    return float(cfg.objective.by_quality[cfg.quality - 1] if given is None else given)
-
-
-def label(group: str, target: str) -> str:
-    """Name under which a run's record files a class: the option of `conf/<group>/` that names it, or its own."""
-    for path in sorted((conf_dir() / group).glob("*.yaml")):
-        node = OmegaConf.load(path)
-        if isinstance(node, DictConfig) and OmegaConf.select(node, "_target_") == target:
-            return path.stem
-    return target.rsplit(".", 1)[-1]
-
-
-# What may differ between two runs that compute the same thing.
-_NOT_PART_OF_THE_RESULT = ("logger", "ckpt", "hydra", "strategy", "compile", "profile", "plan", "variant")
-
-
-def plain(node: Any) -> Any:
-    """A node of the configuration as plain dictionaries, lists and values."""
-    return OmegaConf.to_container(node, resolve=True)
-
-
-def config_hash(cfg: DictConfig) -> str:
-    """Twelve hexadecimal digits that are equal for configurations that compute the same result."""
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    if not isinstance(plain, dict):
-        raise TypeError("a run's configuration is a mapping")
-    for key in _NOT_PART_OF_THE_RESULT:
-        plain.pop(key, None)
-    if not plain.get("phases"):
-        plain.pop("phases", None)
-    if plain.get("evaluation", {}).get("images") is None:
-        plain.pop("evaluation", None)
-    optimizer = plain.get("optimizer", {})
-    if optimizer.get("name") == "adam":  # what came later than the records, where it is as it was before
-        for key, usual in {"name": "adam", "betas": [0.9, 0.999], "warmup": 0}.items():
-            if optimizer.get(key) == usual:
-                del optimizer[key]
-    if not plain.get("average", {}).get("decay"):
-        plain.pop("average", None)
-    for group, keys in {
-        "trainer": ("log_every", "checkpoint_every"),
-        "data": ("workers", "cache", "device_crops", "retries"),
-        "evaluation": ("workers",),
-    }.items():
-        for key in keys:
-            plain.get(group, {}).pop(key, None)
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def training_data(cfg: DictConfig) -> list[str]:
-    """What a run was trained on, for its record: folders, by their path below `data.root` where they lie in it."""
-    folders = cfg.data.train_dir
-    if folders is None:
-        return [f"dead leaves, {cfg.data.images} images"]
-    root = Path(cfg.data.root).resolve()
-    paths = [Path(f).resolve() for f in ([folders] if isinstance(folders, str) else folders)]
-    return [(p.relative_to(root) if p.is_relative_to(root) else Path(p.name)).as_posix() for p in paths]
+def resolve_measurement(cfg: DictConfig) -> Measurement:
+    """The settings of `regicomp.evaluate`, from conf/evaluate.yaml; see `resolve`."""
+    found = read(Measurement, cfg, unread=("data.train_dir",))
+    checks.check_testsets(found.testsets, found.data.test_dirs)
+    return found

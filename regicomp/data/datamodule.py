@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from regicomp.config import phases as phases_
 from regicomp.config.phases import Phases
+from regicomp.config.settings import Data
 from regicomp.data import dead_leaves, device_crops, images, shard_reader
 from regicomp.data.crops import CropDataset, StepSampler
 from regicomp.data.image_pool import FileImage, ImagePool, StoredImage, load_pool
@@ -26,7 +26,7 @@ class CropData(LightningDataModule):
     """Crops for a run of `steps` codec updates; on resume it goes on at the trainer's update.
 
     Args:
-        cfg: the `data` group.
+        settings: the `data` part.
         steps: codec updates of the whole run.
         seed: of the run.
         phases: crop size and batch by update, in place of the group's.
@@ -35,13 +35,13 @@ class CropData(LightningDataModule):
         ValueError: missing or empty folder, or no usable image (raised here, before any training).
     """
 
-    def __init__(self, cfg: DictConfig, steps: int, seed: int, phases: Phases | None = None) -> None:
+    def __init__(self, settings: Data, steps: int, seed: int, phases: Phases | None = None) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.settings = settings
         self.steps = steps
-        self.phases = phases or phases_.one(cfg.crop, cfg.batch_size)
+        self.phases = phases or phases_.one(settings.crop, settings.batch_size)
         self._pool: device_crops.DevicePool | None = None
-        self.dataset = CropDataset(_pool(cfg, seed, self.phases.largest_crop), self.phases, seed)
+        self.dataset = CropDataset(_pool(settings, seed, self.phases.largest_crop), self.phases, seed)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches of uint8 crops, (B, 3, crop, crop)."""
@@ -51,22 +51,24 @@ class CropData(LightningDataModule):
         decoded = self.dataset.pool.decoded
         dataset: Dataset[Tensor] = self.dataset
         self._pool = None
-        if device_crops.wanted(self.cfg.device_crops, decoded, device) and decoded is not None:
+        if device_crops.wanted(self.settings.device_crops, decoded, device) and decoded is not None:
             self._pool = device_crops.DevicePool(decoded, device)
             dataset = device_crops.PlaceDataset(self.dataset, [image.shape for image in decoded])
         return DataLoader(
             dataset,
             batch_sampler=StepSampler(self.phases, self.steps, start, rank, world),
-            num_workers=self.cfg.workers,
+            num_workers=self.settings.workers,
             pin_memory=device.type == "cuda",
-            persistent_workers=self.cfg.workers > 0,
+            persistent_workers=self.settings.workers > 0,
         )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Cut the crops here where the batch says only where they lie."""
         if self._pool is None or not device_crops.is_places(batch):
             return batch
-        return self._pool.cut(batch, self.phases.at(self.trainer.global_step).crop if self.trainer else self.cfg.crop)
+        return self._pool.cut(
+            batch, self.phases.at(self.trainer.global_step).crop if self.trainer else self.settings.crop
+        )
 
     def teardown(self, stage: str) -> None:
         """Report how many images could not be read during the run."""
@@ -78,16 +80,15 @@ class CropData(LightningDataModule):
             )
 
 
-def _pool(cfg: DictConfig, seed: int, crop: int) -> ImagePool:
-    if cfg.train_dir is None:
-        pool = dead_leaves.make(cfg.images, seed)
+def _pool(settings: Data, seed: int, crop: int) -> ImagePool:
+    if settings.train_dir is None:
+        pool = dead_leaves.make(settings.images or 0, seed)
         if crop > dead_leaves.SIDE:
             raise ValueError(
                 f"`data.crop` (={crop}) must be at most {dead_leaves.SIDE}, the side of the dead-leaves images"
             )
         return ImagePool(pool)
-    folders = list(cfg.train_dir) if isinstance(cfg.train_dir, ListConfig) else [cfg.train_dir]
-    return load_pool(_stored_images(folders), crop, cfg.cache, cfg.on_error, cfg.retries)
+    return load_pool(_stored_images(settings.train_dir), crop, settings.cache, settings.on_error, settings.retries)
 
 
 def _stored_images(folders: list[str]) -> Sequence[StoredImage]:

@@ -19,10 +19,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-from omegaconf import DictConfig, OmegaConf
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from regicomp.distributed.environment import _TOLD_BY_US, started_elsewhere
 
@@ -30,18 +28,18 @@ _GRACE_SECONDS = 10.0  # for this process to fail by itself once another has, be
 
 
 @contextlib.contextmanager
-def others(cfg: DictConfig, run_dir: Path, devices: int) -> Iterator[None]:
+def others(told: Mapping[str, Any], devices: int, num_nodes: int) -> Iterator[None]:
     """Start the other processes of this node where that is ours to do, and end them when the block ends.
 
     Args:
-        cfg: the run's configuration, which they train too.
-        run_dir: the run directory, shared by all.
+        told: what they read from standard input, as JSON: the run's configuration and directory.
         devices: processes on this node.
+        num_nodes: machines of the run.
 
     Raises:
         ChildProcessError: another process ended with an error, which ended the run.
     """
-    alone = devices == 1 and cfg.strategy.num_nodes == 1
+    alone = devices == 1 and num_nodes == 1
     if alone or started_elsewhere() or "LOCAL_RANK" in os.environ:
         yield
         return
@@ -51,9 +49,9 @@ def others(cfg: DictConfig, run_dir: Path, devices: int) -> Iterator[None]:
         "MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"),
         "MASTER_PORT": os.environ.get("MASTER_PORT") or str(free_port()),
         "NODE_RANK": os.environ.get("NODE_RANK", "0"),
-        "WORLD_SIZE": str(devices * cfg.strategy.num_nodes),
+        "WORLD_SIZE": str(devices * num_nodes),
     }
-    children = [_start(cfg, run_dir, local) for local in range(1, devices)]
+    children = [_start(told, local) for local in range(1, devices)]
     watch = _Watch(children)
     try:
         yield
@@ -82,13 +80,12 @@ def free_port() -> int:
             return port
 
 
-def _start(cfg: DictConfig, run_dir: Path, local_rank: int) -> subprocess.Popen[bytes]:
+def _start(told: Mapping[str, Any], local_rank: int) -> subprocess.Popen[bytes]:
     child = subprocess.Popen(
         [sys.executable, "-m", "regicomp.training.worker"],
         stdin=subprocess.PIPE,  # stays open: its end tells the child that this process is gone
         env={**os.environ, "LOCAL_RANK": str(local_rank), "TQDM_DISABLE": "1"},
     )
-    told = {"config": OmegaConf.to_container(cfg, resolve=True), "run_dir": str(run_dir.resolve())}
     assert child.stdin is not None
     child.stdin.write(json.dumps(told).encode() + b"\n")
     child.stdin.flush()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from regicomp.backbone import mlicpp_published
 from regicomp.backbone.entropy_bottleneck import update_tables
+from regicomp.config.class_lookup import ClassSpec as Spec
 from regicomp.image_codec import trust
 from regicomp.utils.files import write_bytes
 
@@ -25,18 +26,6 @@ _SCHEMA = 1
 
 # What constructors raise when an argument is of no use to them.
 _CANNOT_BUILD = (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError, LookupError, AttributeError)
-
-
-class Spec(NamedTuple):
-    """How to build a network: class and keyword arguments."""
-
-    target: str  # module.Class
-    arguments: dict[str, Any]
-
-
-def spec_of(node: Mapping[str, Any]) -> Spec:
-    """The Spec of a configuration node with `_target_`."""
-    return Spec(str(node["_target_"]), {str(k): v for k, v in node.items() if k != "_target_"})
 
 
 def _class(spec: Spec, setting: str) -> Any:

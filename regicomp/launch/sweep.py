@@ -7,6 +7,7 @@ reported and not repeated, a half-finished run resumes, and a failed one is trie
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import time
@@ -21,12 +22,15 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 
+from regicomp.distributed import environment
 from regicomp.launch import hydra_job, run_lock
 from regicomp.utils import files
+from regicomp.utils.cli import spell
 
 log = logging.getLogger(__name__)
 
 ERROR_FILE = "error.txt"
+PLAN_FILE = "plan.json"
 
 
 def size(overrides: list[str], params: Mapping[str, Any] | None = None) -> int:
@@ -55,10 +59,18 @@ def kept_apart(cfg: DictConfig, run_dir: Path) -> Iterator[None]:
             files.write_bytes(run_dir / ERROR_FILE, f"{line}\n\n{traceback.format_exc()}".encode())
 
 
-def begin(cfg: DictConfig, run_dir: Path) -> None:
-    """Write down what is run in a folder that this process uses; an earlier failure there is forgotten."""
-    hydra_job.write_composed(cfg, run_dir)
-    (run_dir / ERROR_FILE).unlink(missing_ok=True)
+@contextlib.contextmanager
+def begun(cfg: DictConfig, run_dir: Path) -> Iterator[None]:
+    """Within, no other process uses the run's folder; what is run is written there, an earlier failure is forgotten.
+
+    Raises:
+        InUse: another process uses it.
+    """
+    with run_lock.sole_user(run_dir):
+        if environment.rank() == 0:
+            hydra_job.write_composed(cfg, run_dir)
+            (run_dir / ERROR_FILE).unlink(missing_ok=True)
+        yield
 
 
 class Outcome(NamedTuple):
@@ -131,6 +143,22 @@ class SweepProgress(Callback):
             print("the same command tries the failed runs again and skips the finished ones", flush=True)
         if failed or unfinished:
             raise SystemExit(1)
+
+
+class SweepTotal(Callback):
+    """After `plan=true` of a sweep: the sum over its runs."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print it."""
+        if not config.plan:
+            return
+        plans = [json.loads(path.read_text()) for path in Path(config.hydra.sweep.dir).rglob(PLAN_FILE)]
+        seconds = sum(plan["seconds"] for plan in plans)
+        pflops = sum(plan["pflops"] for plan in plans)
+        print(
+            f"plan of {len(plans)} runs: {pflops:.3f} PFLOP, training takes about {spell(seconds)} one by one",
+            flush=True,
+        )
 
 
 def resuming(cfg: DictConfig) -> DictConfig:

@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from regicomp.config import settings
+from regicomp.config.settings import Settings
 from regicomp.training import strategy
 
 if TYPE_CHECKING:
-    from regicomp.image_codec.model_file import Spec
     from regicomp.training.module import RegularizedCodec
 
 
-def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
-    """The module with freshly initialized networks; a run and its anchor get the same codec."""
+def build_networks(settings: Settings) -> RegularizedCodec:
+    """The module with freshly initialized networks; a run and its baseline get the same codec."""
     import torch
 
     from regicomp.backbone import precision
@@ -26,47 +23,58 @@ def build_networks(cfg: DictConfig) -> tuple[RegularizedCodec, Spec, Spec]:
     from regicomp.training import nonfinite_guard, optimizers
     from regicomp.training.module import Optimization, RegularizedCodec
 
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    spec, source_spec = model_file.spec_of(plain["backbone"]), model_file.spec_of(plain["source"])
-    torch.manual_seed(cfg.seed)
-    codec = model_file.build(spec, "backbone")
-    if cfg.init_from is not None:
-        model_file.initialize(codec, Path(cfg.init_from))
-    objective = RateDistortion(settings.lmbda(cfg), cfg.objective.distortion)
-    phases = settings.phases_of(cfg) if cfg.phases else None
-    regularizer = None
-    if settings.uses_source(cfg):
-        torch.manual_seed(cfg.seed)
-        steps = settings.warmup_steps(cfg), settings.ramp_steps(cfg)
-        schedule = AlphaSchedule(cfg.reg.alpha, *steps, phases, settings.release_at(cfg))
-        source, shape = model_file.build(source_spec, "source"), Shape(cfg.reg.project, cfg.reg.per_image)
-        if cfg.init_source_from is not None:
-            model_file.initialize_source(source, Path(cfg.init_source_from))
-        regularizer = Regularizer(source, objective, schedule, cfg.reg.max_pressure, shape)
-    method, rates = optimizers.read(plain["optimizer"])
+    torch.manual_seed(settings.seed)
+    codec = model_file.build(settings.backbone, "backbone")
+    if settings.init_from is not None:
+        model_file.initialize(codec, Path(settings.init_from))
+    objective = RateDistortion(settings.objective.lmbda, settings.objective.distortion)
+    phases = settings.phases if settings.uses_phases else None
+    reg, regularizer = settings.regularizer, None
+    if settings.source is not None:
+        torch.manual_seed(settings.seed)
+        schedule = AlphaSchedule(reg.alpha, reg.warmup_steps, reg.ramp_steps, phases, reg.release_at)
+        source = model_file.build(settings.source, "source")
+        if settings.init_source_from is not None:
+            model_file.initialize_source(source, Path(settings.init_source_from))
+        regularizer = Regularizer(source, objective, schedule, reg.max_pressure, Shape(reg.project, reg.per_image))
+    optimizer = settings.optimizer
+    first, second = optimizer.betas
     optimization = Optimization(
-        steps=cfg.trainer.max_steps,
-        **rates,
-        method=method,
-        average=plain["average"]["decay"],
-        order=cfg.reg.order,
-        form=cfg.reg.form,
-        source_steps=cfg.reg.source_steps,
-        feed=cfg.reg.feed,
-        accumulate=cfg.trainer.accumulate,
+        steps=settings.trainer.max_steps,
+        lr=optimizer.lr,
+        source_lr=optimizer.source_lr,
+        schedule=optimizer.schedule,
+        decay=optimizer.decay,
+        clip=optimizer.clip,
+        warmup=optimizer.warmup,
+        method=optimizers.Method(optimizer.name, (first, second), optimizer.momentum, optimizer.every),
+        average=settings.average.decay,
+        order=reg.order,
+        form=reg.form,
+        source_steps=reg.source_steps,
+        feed=reg.feed,
+        accumulate=settings.trainer.accumulate,
         phases=phases,
     )
-    computing = precision.resolve(cfg.precision, cfg.channels_last, strategy.device_type(cfg))
-    identity = {"backbone": spec.target, **{f"backbone.{k}": v for k, v in spec.arguments.items()}}
-    identity |= {"configuration": settings.config_hash(cfg)}
-    module = RegularizedCodec(
+    guard, device = settings.guard, strategy.device_type(settings.strategy)
+    computing = precision.resolve(settings.precision, settings.channels_last, device)
+    return RegularizedCodec(
         codec,
         objective,
         regularizer,
         optimization,
-        cfg.seed,
-        identity,
+        settings.seed,
+        identity(settings),
         computing.channels_last,
-        nonfinite_guard.Guard(nonfinite_guard.Settings(**plain["guard"])),
+        nonfinite_guard.Guard(guard.patience, guard.action, guard.lower, guard.rollbacks),
     )
-    return module, spec, source_spec
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """Plain values stored in a run's checkpoints, by which a resuming run knows its own."""
+    spec = settings.backbone
+    return {
+        "backbone": spec.target,
+        **{f"backbone.{k}": v for k, v in spec.arguments.items()},
+        "configuration": settings.config_hash,
+    }

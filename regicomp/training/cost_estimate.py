@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import hydra.experimental.callback
-from omegaconf import DictConfig
-
-from regicomp.config import settings
+from regicomp.config.settings import Settings
+from regicomp.launch.sweep import PLAN_FILE
 from regicomp.utils import files
+from regicomp.utils.cli import spell
 
 UPDATES = 10
-PLAN_FILE = "plan.json"
 
 
 class Plan(NamedTuple):
@@ -42,19 +39,11 @@ class Plan(NamedTuple):
         )
 
 
-def spell(seconds: float) -> str:
-    """A duration as people say it."""
-    for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} seconds"
-
-
-def make(cfg: DictConfig, run_dir: Path, module: Any) -> dict[str, Any]:
+def make(settings: Settings, run_dir: Path, module: Any) -> dict[str, Any]:
     """Measure, print and write the plan of one run; it trains nothing that is kept.
 
     Args:
-        cfg: the run's configuration.
+        settings: of the run.
         run_dir: where plan.json is written.
         module: the run's `RegularizedCodec`, which is spent.
     """
@@ -63,7 +52,7 @@ def make(cfg: DictConfig, run_dir: Path, module: Any) -> dict[str, Any]:
     from regicomp.distributed import collectives
     from regicomp.training import profiling
 
-    steps, phases = cfg.trainer.max_steps, settings.phases_of(cfg).phases
+    steps, phases = settings.trainer.max_steps, settings.phases.phases
     if module.regularizer is not None:  # from the first update on as after the warm-up
         schedule = module.regularizer.schedule
         largest = max(phase.alpha for phase in phases)
@@ -76,9 +65,9 @@ def make(cfg: DictConfig, run_dir: Path, module: Any) -> dict[str, Any]:
     for phase, end in zip(phases, ends, strict=True):
         shape = (phase.crop, phase.batch_size)
         if shape not in seconds_of:
-            data = CropData(cfg.data, UPDATES + 2, cfg.seed, Phases([phase._replace(start=0)]))
+            data = CropData(settings.data, UPDATES + 2, settings.seed, Phases([phase._replace(start=0)]))
             flops_of.setdefault(phase.crop, sum(profiling.flops_a_crop(module, phase.crop)))
-            seconds_of[shape] = _seconds_an_update(cfg, module, data)
+            seconds_of[shape] = _seconds_an_update(settings, module, data)
         seconds += (end - phase.start) * seconds_of[shape]
         flops += (end - phase.start) * phase.batch_size * flops_of[phase.crop]
     crops = sum((end - phase.start) * phase.batch_size for phase, end in zip(phases, ends, strict=True))
@@ -101,7 +90,7 @@ def make(cfg: DictConfig, run_dir: Path, module: Any) -> dict[str, Any]:
     return found._asdict()
 
 
-def _seconds_an_update(cfg: DictConfig, module: Any, data: Any) -> float:
+def _seconds_an_update(settings: Settings, module: Any, data: Any) -> float:
     """Median seconds of real updates on the run's own crops, processes and precision."""
     import itertools
     import statistics
@@ -123,9 +112,9 @@ def _seconds_an_update(cfg: DictConfig, module: Any, data: Any) -> float:
                 torch.cuda.synchronize()
             marks.append(time.perf_counter())
 
-    computing = precision.resolve(cfg.precision, cfg.channels_last, strategy.device_type(cfg))
+    computing = precision.resolve(settings.precision, settings.channels_last, strategy.device_type(settings.strategy))
     Trainer(
-        **strategy.trainer_settings(cfg),
+        **strategy.trainer_settings(settings),
         precision=computing.lightning,
         max_steps=UPDATES + 2,
         max_epochs=-1,
@@ -137,19 +126,3 @@ def _seconds_an_update(cfg: DictConfig, module: Any, data: Any) -> float:
         use_distributed_sampler=False,
     ).fit(module, datamodule=data)
     return statistics.median(b - a for a, b in itertools.pairwise(marks[1:]))
-
-
-class SweepTotal(hydra.experimental.callback.Callback):
-    """After `plan=true` of a sweep: the sum over its runs."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print it."""
-        if not config.plan:
-            return
-        plans = [json.loads(path.read_text()) for path in Path(config.hydra.sweep.dir).rglob(PLAN_FILE)]
-        seconds = sum(plan["seconds"] for plan in plans)
-        pflops = sum(plan["pflops"] for plan in plans)
-        print(
-            f"plan of {len(plans)} runs: {pflops:.3f} PFLOP, training takes about {spell(seconds)} one by one",
-            flush=True,
-        )

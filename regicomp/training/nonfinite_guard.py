@@ -21,16 +21,6 @@ from regicomp.distributed import collectives
 log = logging.getLogger(__name__)
 
 
-class Settings(NamedTuple):
-    """The `guard` section of conf/train.yaml."""
-
-    patience: int = 20
-    action: str = "rollback"  # or "stop"
-    lower: float = 0.5
-    rollbacks: int = 3
-    alarm_rows: int = 10
-
-
 class Counts(NamedTuple):
     """What the guard has seen, read from the device."""
 
@@ -47,7 +37,10 @@ class Guard(nn.Module):
     optimizer before its step, and `end` after the last.
 
     Args:
-        settings: how many skipped updates in a row are too many, and what follows.
+        patience: skipped updates in a row after which the run acts.
+        action: "rollback": back to the last good checkpoint, with α and the learning rates lowered; "stop": an error.
+        lower: what α and the learning rates are multiplied with each time the run goes back, in (0, 1].
+        rollbacks: times that the run goes back before it ends with an error.
     """
 
     bad: Tensor  # 1 if this update has met something that is not finite, else 0
@@ -56,9 +49,9 @@ class Guard(nn.Module):
     longest: Tensor
     lowered: Tensor
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, patience: int = 20, action: str = "rollback", lower: float = 0.5, rollbacks: int = 3) -> None:
         super().__init__()
-        self.settings = settings or Settings()
+        self.patience, self.action, self.lower, self.rollbacks = patience, action, lower, rollbacks
         self.register_buffer("bad", torch.zeros(()), persistent=False)
         for name in Counts._fields:
             self.register_buffer(name, torch.zeros(()))
@@ -94,7 +87,7 @@ class Guard(nn.Module):
 
     def lowering(self) -> float:
         """What α and the learning rates are multiplied with: 1 until the run goes back. Waits for the device."""
-        return self.settings.lower ** self.read().lowered
+        return self.lower ** self.read().lowered
 
 
 def is_good(state_dict: dict[str, Any]) -> bool:
@@ -141,11 +134,10 @@ class Watch(Callback):
         """
         guard, step = pl_module.guard, trainer.global_step
         assert isinstance(guard, Guard)
-        settings = guard.settings
         if step % trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             for line in self.alarms(getattr(pl_module, "shown", {}), step):
                 log.warning("update %d: %s", step, line)
-        if step % settings.patience and step != trainer.max_steps:
+        if step % guard.patience and step != trainer.max_steps:
             return
         counts = guard.read()
         if counts.skipped > self._told:
@@ -153,12 +145,12 @@ class Watch(Callback):
                 "update %d: %d updates skipped so far, whose loss or gradient was not finite", step, counts.skipped
             )
             self._told = counts.skipped
-        if counts.longest < settings.patience:
+        if counts.longest < guard.patience:
             return
-        if settings.action == "stop" or counts.lowered >= settings.rollbacks:
+        if guard.action == "stop" or counts.lowered >= guard.rollbacks:
             raise ValueError(
                 f"{counts.longest} updates in a row up to update {step} had a loss or gradient that is not finite "
-                f"(`guard.patience` (={settings.patience}), gone back {counts.lowered} times); lower `reg.alpha` or "
+                f"(`guard.patience` (={guard.patience}), gone back {counts.lowered} times); lower `reg.alpha` or "
                 "`optimizer.lr`, or lengthen `reg.warmup_steps`"
             )
         self.tripped = counts

@@ -6,12 +6,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from regicomp.config import checks, resolvers, settings
-from regicomp.distributed import environment
-from regicomp.distributed import processes as ranks
-from regicomp.launch import hydra_job, run_lock, signals, sweep
+from regicomp.config import checks
+from regicomp.config.settings import Settings, as_yaml
+from regicomp.distributed import environment, processes
+from regicomp.launch import hydra_job, signals
 from regicomp.training import strategy
 from regicomp.training.build import build_networks
 from regicomp.utils import cli, files, memory
@@ -25,79 +23,79 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
-    """Train, export, measure, and write the record of one run; no other may use `run_dir` meanwhile.
+def train(settings: Settings, run_dir: Path) -> dict[str, Any]:
+    """Train, export, measure, and write the record of one run.
 
     Args:
-        cfg: a composed and checked configuration (conf/train.yaml).
-        run_dir: where everything is written; a finished run there is reported, not repeated.
+        settings: of the run.
+        run_dir: where everything is written, used by no other run meanwhile (launch/run_lock.py); a finished run there
+            is reported, not repeated.
 
     Returns:
         The record (results.json).
 
     Raises:
-        ValueError: a setting, a folder, an image or a checkpoint is not as expected, or `run_dir` is in use.
-        SystemExit: a signal asked the process to leave (interrupts.REQUEUE).
+        ValueError: a setting, a folder, an image or a checkpoint is not as expected.
+        SystemExit: a signal asked the process to leave (signals.REQUEUE).
     """
-    with run_lock.sole_user(run_dir):
-        if environment.rank() == 0:
-            sweep.begin(cfg, run_dir)
-        with ranks.others(cfg, run_dir, strategy.devices(cfg)):
-            return _train(cfg, run_dir)
+    told = {"config": settings.composed, "run_dir": str(run_dir.resolve())}
+    with processes.others(told, strategy.devices(settings), settings.strategy.num_nodes):
+        return _train(settings, run_dir)
 
 
-def take_part(cfg: DictConfig, run_dir: Path) -> None:
-    """What a process does that `ranks.others` started: train with the first, measure its share, write nothing."""
-    resolvers.register_resolvers()
+def take_part(settings: Settings, run_dir: Path) -> None:
+    """What a process does that `processes.others` started: train with the first, measure its share, write nothing."""
     cli.quiet_libraries()
     logging.getLogger("regicomp").setLevel(logging.ERROR)  # the first process tells
     try:
         with signals.requeued():
-            _train(cfg, run_dir)
+            _train(settings, run_dir)
     except SystemExit as left:
         if left.code != signals.REQUEUE:  # which the first process tells
             raise
 
 
-def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
+def _train(settings: Settings, run_dir: Path) -> dict[str, Any]:
     from regicomp.data import testsets  # imports no torch: a missing folder is told at once
 
-    checks.check_files(cfg)
-    found = testsets.find(cfg.testsets, cfg.data.root, cfg.data.test_dirs, cfg.evaluation.images)
+    checks.check_files(settings)
+    data = settings.data
+    found = testsets.find(settings.testsets, data.root, data.test_dirs, settings.evaluation.images)
     from regicomp.distributed import collectives
     from regicomp.evaluation import measure, record, round_trip, workers
     from regicomp.image_codec import model_file
     from regicomp.training import checkpointing, wandb_logger
 
     finished = run_dir / "results.json"
-    if finished.exists() and cfg.ckpt == "last":
+    if finished.exists() and settings.ckpt == "last":
         known = record.read(finished)
-        if known["run"]["config_hash"] == settings.config_hash(cfg):
+        if known["run"]["config_hash"] == settings.config_hash:
             if environment.rank() == 0:
                 log.info("%s holds the finished run of this configuration", run_dir)
                 record.print_table(known)
             return known
         raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
-    for line in checks.doubts(cfg) if environment.rank() == 0 else []:
+    for line in checks.doubts(settings) if environment.rank() == 0 else []:
         log.warning(line)
-    module, spec, source_spec = build_networks(cfg)
-    ckpt = checkpointing.find(cfg.ckpt, run_dir / "checkpoints", module.identity)
-    if cfg.plan:
+    module = build_networks(settings)
+    ckpt = checkpointing.find(settings.ckpt, run_dir / "checkpoints", module.identity)
+    if settings.plan:
         from regicomp.training import cost_estimate
 
         try:
-            return cost_estimate.make(cfg, run_dir, module)
+            return cost_estimate.make(settings, run_dir, module)
         finally:
             collectives.leave()
     if environment.rank() == 0:
-        files.write_bytes(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
+        files.write_bytes(run_dir / "config.yaml", as_yaml(settings).encode())
     try:
-        module, seconds = _fit_or_go_back(cfg, run_dir, module, ckpt)
-        about = _about(cfg, module)
+        module, seconds = _fit_or_go_back(settings, run_dir, module, ckpt)
+        about = _about(settings, module)
         if environment.rank() == 0:
-            model_file.save_codec(run_dir / "codec.safetensors", module.codec, spec, about)
-            if module.regularizer is not None:
-                model_file.save_source(run_dir / "source.safetensors", module.regularizer.source, source_spec, about)
+            model_file.save_codec(run_dir / "codec.safetensors", module.codec, settings.backbone, about)
+            if module.regularizer is not None and settings.source is not None:
+                source_model = module.regularizer.source
+                model_file.save_source(run_dir / "source.safetensors", source_model, settings.source, about)
         elif collectives.world() == 1:  # nothing was left to train, so the processes never met: the first measures
             return {}
         collectives.gather(None)  # the files are written
@@ -105,7 +103,7 @@ def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         trained = workers.Files(run_dir / "codec.safetensors", source_file)
         codec = round_trip.Codec(model_file.load_codec(trained.codec))
         source = None if source_file is None else model_file.load_source(source_file).network
-        with workers.processes(cfg.evaluation.workers, trained) as helpers:
+        with workers.processes(settings.evaluation.workers, trained) as helpers:
             measured = measure.measure(run_dir, codec, source, found, about, _timing(seconds), helpers)
         wandb_logger.log_record(run_dir, measured.record, measured.anchors)
     finally:
@@ -115,7 +113,7 @@ def _train(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
 
 
 def _fit_or_go_back(
-    cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None
+    settings: Settings, run_dir: Path, module: RegularizedCodec, ckpt: Path | None
 ) -> tuple[RegularizedCodec, float]:
     """Train to the last step, from an earlier checkpoint again whenever the guard says so; seconds spent."""
     from regicomp.distributed import collectives
@@ -124,7 +122,7 @@ def _fit_or_go_back(
     stopwatch = checkpointing.Stopwatch(ckpt)
     while True:
         with signals.while_training():
-            tripped = _fit(cfg, run_dir, module, ckpt, stopwatch)
+            tripped = _fit(settings, run_dir, module, ckpt, stopwatch)
         if tripped is None:
             if module.average is not None:
                 module.average.use()
@@ -132,14 +130,14 @@ def _fit_or_go_back(
         wandb_logger.finish()
         first = collectives.rank() == 0
         ckpt = collectives.gather(checkpointing.roll_back(run_dir / "checkpoints") if first else None)[0]
-        module, _, _ = build_networks(cfg)
+        module = build_networks(settings)
         if ckpt is None:
             module.guard.lowered.fill_(tripped.lowered + 1)
         log.warning("going back to %s, with α and the learning rates lowered", ckpt or "the start")
 
 
 def _fit(
-    cfg: DictConfig, run_dir: Path, module: RegularizedCodec, ckpt: Path | None, stopwatch: Stopwatch
+    settings: Settings, run_dir: Path, module: RegularizedCodec, ckpt: Path | None, stopwatch: Stopwatch
 ) -> Counts | None:
     """Train to the last step; the guard's counts if the run must go back."""
     from lightning.pytorch import Trainer
@@ -160,45 +158,46 @@ def _fit(
     if ckpt:
         checkpoint = checkpoint_file.read(ckpt)
         resumed_at = int(checkpoint["global_step"])
-        if resumed_at >= cfg.trainer.max_steps:  # killed after training and before the record
+        if resumed_at >= settings.trainer.max_steps:  # killed after training and before the record
             module.load_state_dict(checkpoint["state_dict"])
             return None
-    if strategy.device_type(cfg) == "cpu":
+    device = strategy.device_type(settings.strategy)
+    if device == "cpu":
         memory.keep_freed()
-    computing = precision.resolve(cfg.precision, cfg.channels_last, strategy.device_type(cfg))
-    if cfg.compile:
+    computing = precision.resolve(settings.precision, settings.channels_last, device)
+    if settings.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
-    data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, settings.phases_of(cfg))
+    data = CropData(settings.data, settings.trainer.max_steps, settings.seed, settings.phases)
     first = environment.rank() == 0
     written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)] if first else []
-    if cfg.logger.wandb and first:
-        plain: Any = OmegaConf.to_container(cfg, resolve=True)
-        dashboard = wandb_logger.start(run_dir, cfg.logger.project, plain, _about(cfg, module), hydra_job.sweep_name())
+    if settings.logger.wandb and first:
+        about, sweep = _about(settings, module), hydra_job.sweep_name()
+        dashboard = wandb_logger.start(run_dir, settings.logger.project, dict(settings.composed), about, sweep)
         written += [] if dashboard is None else [dashboard]
     if ckpt and first:
-        log.info("going on from %s, update %d of %d", ckpt, resumed_at, cfg.trainer.max_steps)
-    processes = strategy.trainer_settings(cfg)
-    processes["plugins"].append(checkpoint_file.AtomicCheckpointIO())
-    watch = nonfinite_guard.Watch(collapse_alarms.Alarms(cfg.guard.alarm_rows))
+        log.info("going on from %s, update %d of %d", ckpt, resumed_at, settings.trainer.max_steps)
+    arguments = strategy.trainer_settings(settings)
+    arguments["plugins"].append(checkpoint_file.AtomicCheckpointIO())
+    watch = nonfinite_guard.Watch(collapse_alarms.Alarms(settings.guard.alarm_rows))
     trainer = Trainer(
-        **processes,
+        **arguments,
         precision=computing.lightning,
-        max_steps=cfg.trainer.max_steps,
+        max_steps=settings.trainer.max_steps,
         max_epochs=-1,
-        log_every_n_steps=cfg.trainer.log_every,
+        log_every_n_steps=settings.trainer.log_every,
         logger=written,
         callbacks=[
             stopwatch,
             watch,
-            checkpointing.Checkpoints(run_dir / "checkpoints", cfg.trainer.checkpoint_every),
-            loggers.RateBar(refresh_rate=cfg.trainer.log_every),
-            *([profiling.FirstUpdate()] if cfg.compile and first else []),
-            *([profiling.Profile(run_dir)] if cfg.profile else []),
+            checkpointing.Checkpoints(run_dir / "checkpoints", settings.trainer.checkpoint_every),
+            loggers.RateBar(refresh_rate=settings.trainer.log_every),
+            *([profiling.FirstUpdate()] if settings.compile and first else []),
+            *([profiling.Profile(run_dir)] if settings.profile else []),
         ],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        deterministic=cfg.deterministic,
+        deterministic=settings.deterministic,
         default_root_dir=run_dir,
     )
     trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
@@ -214,28 +213,28 @@ def _timing(seconds: float) -> dict[str, float]:
     return {"training_seconds": seconds, "processes": collectives.world(), "threads": torch.get_num_threads()}
 
 
-def _about(cfg: DictConfig, module: RegularizedCodec) -> dict[str, Any]:
+def _about(settings: Settings, module: RegularizedCodec) -> dict[str, Any]:
     """The record's `run` entry."""
     from regicomp.evaluation import record
 
     return {
-        "backbone": settings.label("backbone", cfg.backbone._target_),
-        "source": settings.label("source", cfg.source._target_) if settings.uses_source(cfg) else None,
-        "alpha": cfg.reg.alpha,
-        "lmbda": settings.lmbda(cfg),
-        "distortion": cfg.objective.distortion,
-        "quality": cfg.quality,
-        "size": cfg.size,
-        "variant": settings.variant(cfg),
-        "seed": cfg.seed,
-        "steps": cfg.trainer.max_steps,
-        "data": settings.training_data(cfg),
-        "crop": cfg.data.crop,
-        "batch_size": cfg.data.batch_size,
+        "backbone": settings.backbone_label,
+        "source": settings.source_label,
+        "alpha": settings.regularizer.alpha,
+        "lmbda": settings.objective.lmbda,
+        "distortion": settings.objective.distortion,
+        "quality": settings.quality,
+        "size": settings.size,
+        "variant": settings.variant,
+        "seed": settings.seed,
+        "steps": settings.trainer.max_steps,
+        "data": settings.training_data,
+        "crop": settings.data.crop,
+        "batch_size": settings.data.batch_size,
         "parameters": sum(p.numel() for p in module.codec.parameters()),
         "source_parameters": sum(p.numel() for p in module.theta),
         "skipped_updates": module.guard.read().skipped,
         "rollbacks": module.guard.read().lowered,
-        "config_hash": settings.config_hash(cfg),
+        "config_hash": settings.config_hash,
         "versions": record.versions(),
     }

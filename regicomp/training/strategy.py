@@ -5,13 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from omegaconf import DictConfig
-
-from regicomp.config import settings as config
+from regicomp.config.settings import Settings, Strategy
 from regicomp.distributed import environment
 
 
-def device_type(cfg: DictConfig) -> str:
+def device_type(strategy: Strategy) -> str:
     """ "cuda" or "cpu".
 
     Raises:
@@ -19,31 +17,32 @@ def device_type(cfg: DictConfig) -> str:
     """
     import torch
 
-    if cfg.strategy.accelerator == "gpu" and not torch.cuda.is_available():
+    if strategy.accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError(
             "`strategy` (=gpu) needs a CUDA GPU and this machine has none; strategy=cpu or strategy=ddp_cpu runs here"
         )
-    return "cuda" if cfg.strategy.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    return "cuda" if strategy.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def devices(cfg: DictConfig) -> int:
+def devices(settings: Settings) -> int:
     """Processes on this machine; a GPU each where there are GPUs.
 
     Raises:
         ValueError: the machine lacks them, or they cannot share the batch out evenly.
     """
-    asked = cfg.strategy.devices
-    if cfg.strategy.accelerator != "gpu":
+    strategy = settings.strategy
+    asked = strategy.devices
+    if strategy.accelerator != "gpu":
         return int(asked)
-    device_type(cfg)
+    device_type(strategy)
     import torch
 
     there = torch.cuda.device_count()
-    if asked != "auto" and asked > there:
+    if isinstance(asked, int) and asked > there:
         raise ValueError(f"`strategy.devices` (={asked}) must be at most {there}, the GPUs of this machine")
-    found = there if asked == "auto" else int(asked)
-    parts = found * cfg.strategy.num_nodes * cfg.trainer.accumulate
-    for phase in config.phases_of(cfg).phases:
+    found = asked if isinstance(asked, int) else there
+    parts = found * strategy.num_nodes * settings.trainer.accumulate
+    for phase in settings.phases.phases:
         if phase.batch_size % parts:
             raise ValueError(
                 f"`data.batch_size` (={phase.batch_size}) must be a multiple of {parts}, the processes (here a GPU "
@@ -52,30 +51,30 @@ def devices(cfg: DictConfig) -> int:
     return found
 
 
-def trainer_settings(cfg: DictConfig) -> dict[str, Any]:
+def trainer_settings(settings: Settings) -> dict[str, Any]:
     """Arguments of Lightning's Trainer, `plugins` among them."""
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     # Where we start the processes, no other environment is guessed: inside a Slurm job of one task Lightning would
     # take the signals that the launcher of a sweep lives by.
     return {
-        "accelerator": cfg.strategy.accelerator,
-        "devices": devices(cfg),
-        "num_nodes": cfg.strategy.num_nodes,
-        "strategy": _strategy(cfg),
+        "accelerator": settings.strategy.accelerator,
+        "devices": devices(settings),
+        "num_nodes": settings.strategy.num_nodes,
+        "strategy": _strategy(settings.strategy.strategy),
         "plugins": [] if environment.started_elsewhere() else [LightningEnvironment()],
     }
 
 
-def _strategy(cfg: DictConfig) -> Any:
+def _strategy(name: str) -> Any:
     from lightning.pytorch.strategies import DDPStrategy
     from torch.nn.parallel import DistributedDataParallel
 
-    if cfg.strategy.strategy != "ddp":
+    if name != "ddp":
         return "auto"
     # Every parameter has a gradient in every update, and every buffer is equal in all processes. The setting for
     # buffers has another name from torch 2.15 on.
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    settings: dict[str, Any] = {"find_unused_parameters": False, "gradient_as_bucket_view": True, buffers: False}
-    return DDPStrategy(**settings)
+    arguments: dict[str, Any] = {"find_unused_parameters": False, "gradient_as_bucket_view": True, buffers: False}
+    return DDPStrategy(**arguments)

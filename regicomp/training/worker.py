@@ -1,4 +1,4 @@
-"""Entry point of the processes that `ranks.others` starts: the configuration comes through standard input."""
+"""Entry point of the processes that `processes.others` starts: the configuration comes through standard input."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
+from regicomp.config import settings
 from regicomp.training import run
 from regicomp.utils import cli
 
@@ -26,7 +25,7 @@ def main() -> None:
     with cli.told_in_one_line():
         told: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        run.take_part(DictConfig(told["config"]), Path(told["run_dir"]))
+        run.take_part(settings.resolve(told["config"]), Path(told["run_dir"]))
 
 
 if __name__ == "__main__":

@@ -41,3 +41,11 @@ def told_in_one_line() -> Iterator[None]:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         raise SystemExit(2) from error
+
+
+def spell(seconds: float) -> str:
+    """A duration as people say it."""
+    for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} seconds"

@@ -376,21 +376,21 @@ def test_bf16_keeps_the_entropy_model_in_float32() -> None:
 # --- in the framework ---------------------------------------------------------------------------------------
 
 
-def node(*overrides: str) -> Any:
+def node(*overrides: str) -> model_file.Spec:
     resolvers.register_resolvers()
     with initialize_config_dir(str(settings.conf_dir()), version_base=None):
         cfg = compose("train", ["backbone=mlicpp", "source=hyperprior", *overrides])
-    return cfg.backbone
+    return settings.resolve(cfg).backbone
 
 
 def test_configuration_gives_the_published_widths() -> None:
     paper = node("size=paper", "quality=2")
-    assert (paper.N, paper.M, paper.slices, paper.heads) == (192, 320, 10, 2)
+    assert paper.arguments == {"N": 192, "M": 320, "slices": 10, "heads": 2}
 
 
 def test_exported_codec_codes_images_of_any_size(tmp_path: Path) -> None:
     torch.manual_seed(6)
-    spec = model_file.spec_of(node("size=tiny"))
+    spec = node("size=tiny")
     path = tmp_path / "codec.safetensors"
     model_file.save_codec(path, model_file.build(spec, "backbone"), spec, {})
     pixels = np.random.default_rng(7).integers(0, 256, (50, 70, 3), dtype=np.uint8)

@@ -10,16 +10,16 @@ import pytest
 import quiet
 import torch
 from conftest import picture
-from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 from regicomp.config import settings as config
+from regicomp.config.settings import Settings
 from regicomp.evaluation.round_trip import Codec, evaluate_image
 from regicomp.image_codec import model_file
 from regicomp.training.build import build_networks
 from regicomp.training.module import RegularizedCodec
 
-Composed = Callable[..., DictConfig]
+Resolved = Callable[..., Settings]
 BACKBONES = sorted(path.stem for path in (config.conf_dir() / "backbone").glob("*.yaml"))
 FAMILIES = ["hyperprior", "autoregressive", "elic", "mlicpp"]
 _HEADER_BYTES = 100  # container and the entropy coder's own
@@ -39,22 +39,22 @@ class _Watched(RegularizedCodec):
         self.losses.append(float(terms.loss.detach()))  # pyright: ignore
 
 
-def _trained(cfg: DictConfig) -> tuple[_Watched, model_file.Spec]:
-    module, spec, _ = build_networks(cfg)
+def _trained(cfg: Settings) -> tuple[_Watched, model_file.Spec]:
+    module = build_networks(cfg)
     module.__class__ = _Watched
     module.losses = []  # pyright: ignore
     quiet.fit(module, cfg)
-    return module, spec  # pyright: ignore
+    return module, cfg.backbone  # pyright: ignore
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # MLIC++ takes minutes
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_three_hundred_steps_lower_the_loss_and_bytes_are_the_estimate(
-    composed: Composed, backbone: str, tmp_path: Path
+    resolved: Resolved, backbone: str, tmp_path: Path
 ) -> None:
     settings = ("trainer.max_steps=300", "optimizer.lr=1e-3", "data.images=16", "data.batch_size=4", "quality=5")
-    module, spec = _trained(composed(f"backbone={backbone}", *settings))
+    module, spec = _trained(resolved(f"backbone={backbone}", *settings))
     first, last = sum(module.losses[:20]) / 20, sum(module.losses[-20:]) / 20
     assert last < 0.7 * first, (first, last)
     model_file.save_codec(tmp_path / "codec.safetensors", module.codec, spec, {})
@@ -69,11 +69,11 @@ def test_three_hundred_steps_lower_the_loss_and_bytes_are_the_estimate(
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_alignment_matrix(composed: Composed, backbone: str, family: str) -> None:
+def test_alignment_matrix(resolved: Resolved, backbone: str, family: str) -> None:
     """Every source entropy model beside every backbone: fifty steps, all numbers finite, both networks moved."""
     settings = ("trainer.max_steps=50", "reg.warmup_steps=5", "reg.ramp_steps=5", "optimizer.lr=1e-3")
-    cfg = composed(f"backbone={backbone}", f"source={family}", *settings)
-    before = [p.detach().clone() for p in build_networks(cfg)[0].theta]
+    cfg = resolved(f"backbone={backbone}", f"source={family}", *settings)
+    before = [p.detach().clone() for p in build_networks(cfg).theta]
     module, _ = _trained(cfg)
     assert len(module.losses) == 50
     assert all(math.isfinite(loss) for loss in module.losses)
@@ -82,12 +82,12 @@ def test_alignment_matrix(composed: Composed, backbone: str, family: str) -> Non
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_regularizer_leaves_no_trace_in_the_codec(composed: Composed, backbone: str, tmp_path: Path) -> None:
+def test_the_regularizer_leaves_no_trace_in_the_codec(resolved: Resolved, backbone: str, tmp_path: Path) -> None:
     """Trained with α > 0 or without: the same names and shapes, a file of the same size, the same operations."""
     files, shapes, operations = [], [], []
     for alpha in (0, 0.1):
         settings = ("trainer.max_steps=2", "reg.warmup_steps=0", "reg.ramp_steps=0", "logger=csv")
-        module, spec = _trained(composed(f"backbone={backbone}", f"reg.alpha={alpha}", *settings))
+        module, spec = _trained(resolved(f"backbone={backbone}", f"reg.alpha={alpha}", *settings))
         path = tmp_path / f"{alpha}.safetensors"
         model_file.save_codec(path, module.codec, spec, {})
         files.append(path.stat().st_size)

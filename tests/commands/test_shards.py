@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import quiet
 import torch
-from omegaconf import DictConfig
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from regicomp import shards as command
+from regicomp.config.settings import Settings
 from regicomp.data import shard_reader as reading
 from regicomp.data import shard_writer
 from regicomp.data.crops import CropDataset, StepSampler
@@ -51,14 +51,14 @@ def packed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _data(composed: Callable[..., DictConfig], folder: Path, steps: int, *more: str) -> CropData:
-    cfg = composed("data=shards", f"data.train_dir={folder}", "testsets=[photos]", *more)
+def _data(resolved: Callable[..., Settings], folder: Path, steps: int, *more: str) -> CropData:
+    cfg = resolved("data=shards", f"data.train_dir={folder}", "testsets=[photos]", *more)
     return CropData(cfg.data, steps, seed=3)
 
 
-def test_crops_equal_the_folder_s(composed: Callable[..., DictConfig], photos: Path, packed: Path) -> None:
-    from_folder = _data(composed, photos, 6).dataset
-    from_shards = _data(composed, packed, 6).dataset
+def test_crops_equal_the_folder_s(resolved: Callable[..., Settings], photos: Path, packed: Path) -> None:
+    from_folder = _data(resolved, photos, 6).dataset
+    from_shards = _data(resolved, packed, 6).dataset
     assert len(from_folder.pool) == len(from_shards.pool) == 12
     for position in range(40):
         assert torch.equal(from_folder[position], from_shards[position])
@@ -66,9 +66,9 @@ def test_crops_equal_the_folder_s(composed: Callable[..., DictConfig], photos: P
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_mid_epoch_the_same_samples_come_with_any_number_of_workers(
-    composed: Callable[..., DictConfig], packed: Path, workers: int
+    resolved: Callable[..., Settings], packed: Path, workers: int
 ) -> None:
-    dataset = _data(composed, packed, 9).dataset
+    dataset = _data(resolved, packed, 9).dataset
 
     def batches(start: int, workers: int, rank: int = 0, world: int = 1) -> list[torch.Tensor]:
         sampler = StepSampler(4, 9, start, rank, world)
@@ -86,7 +86,7 @@ def test_mid_epoch_the_same_samples_come_with_any_number_of_workers(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The `srun` command is available", "ignore:You.re resuming from a checkpoint")
 def test_a_run_on_shards_resumes_to_the_same_codec(
-    composed: Callable[..., DictConfig], packed: Path, tmp_path: Path
+    resolved: Callable[..., Settings], packed: Path, tmp_path: Path
 ) -> None:
     """Straight through, and stopped in mid-epoch and gone on with: equal bits."""
     from lightning.pytorch import Trainer
@@ -94,16 +94,16 @@ def test_a_run_on_shards_resumes_to_the_same_codec(
     from regicomp.training import build
 
     def fit(data: CropData, steps: int, ckpt: Path | None) -> tuple[Trainer, dict[str, torch.Tensor]]:
-        cfg = composed("data=shards", f"data.train_dir={packed}", "testsets=[photos]", "trainer.max_steps=8")
-        module = build.build_networks(cfg)[0]
+        cfg = resolved("data=shards", f"data.train_dir={packed}", "testsets=[photos]", "trainer.max_steps=8")
+        module = build.build_networks(cfg)
         trainer = quiet.trainer(steps, use_distributed_sampler=False, default_root_dir=tmp_path)
         trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
         return trainer, {key: value.clone() for key, value in module.state_dict().items()}
 
-    _, straight = fit(_data(composed, packed, 8, "data.workers=0"), 8, None)
-    first, _ = fit(_data(composed, packed, 8, "data.workers=0"), 5, None)
+    _, straight = fit(_data(resolved, packed, 8, "data.workers=0"), 8, None)
+    first, _ = fit(_data(resolved, packed, 8, "data.workers=0"), 5, None)
     first.save_checkpoint(tmp_path / "a.ckpt")
-    _, resumed = fit(_data(composed, packed, 8, "data.workers=2"), 8, tmp_path / "a.ckpt")
+    _, resumed = fit(_data(resolved, packed, 8, "data.workers=2"), 8, tmp_path / "a.ckpt")
     assert straight.keys() == resumed.keys()
     assert all(torch.equal(straight[key], resumed[key]) for key in straight)
 

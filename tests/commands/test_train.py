@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
 from safetensors import safe_open
 
-from regicomp.config import settings
+from regicomp.config.settings import Settings
 from regicomp.image_codec import model_file
 from regicomp.training import build, checkpoint_file
 from regicomp.training.run import train
 from regicomp.utils import files
 
 PROJECT = Path(__file__).resolve().parents[2]
-Composed = Callable[..., DictConfig]
+Resolved = Callable[..., Settings]
 
 
 def command(folder: Path, run: Path, *overrides: str) -> list[str]:
@@ -140,29 +139,29 @@ def test_evaluate_repeats_the_record(finished: tuple[Path, str], folder: Path, t
     assert _record(tmp_path / "measured") == _record(run)
 
 
-def test_a_codec_goes_on_from_another_s_weights(finished: tuple[Path, str], composed: Composed) -> None:
+def test_a_codec_goes_on_from_another_s_weights(finished: tuple[Path, str], resolved: Resolved) -> None:
     run, _ = finished
-    module = build.build_networks(composed(f"init_from={run}/codec.safetensors"))[0]
+    module = build.build_networks(resolved(f"init_from={run}/codec.safetensors"))
     trained = model_file.load_codec(run / "codec.safetensors").network
     assert all((a == b).all() for a, b in zip(module.codec.g_a.parameters(), trained.g_a.parameters(), strict=True))
 
 
-def test_q_goes_on_from_another_s_weights(finished: tuple[Path, str], composed: Composed) -> None:
+def test_q_goes_on_from_another_s_weights(finished: tuple[Path, str], resolved: Resolved) -> None:
     run, _ = finished
-    module = build.build_networks(composed(f"init_source_from={run}/source.safetensors"))[0]
+    module = build.build_networks(resolved(f"init_source_from={run}/source.safetensors"))
     trained = model_file.load_source(run / "source.safetensors").network
     assert module.regularizer is not None
     ours = module.regularizer.source.state_dict()
     assert ours
     assert all((ours[name] == value).all() for name, value in trained.state_dict().items())
     with pytest.raises(ValueError, match="`init_source_from`"):
-        build.build_networks(composed(f"init_source_from={run}/codec.safetensors"))
-    anchor = build.build_networks(composed(f"init_source_from={run}/source.safetensors", "reg.alpha=0"))[0]
+        build.build_networks(resolved(f"init_source_from={run}/codec.safetensors"))
+    anchor = build.build_networks(resolved(f"init_source_from={run}/source.safetensors", "reg.alpha=0"))
     assert anchor.regularizer is None
 
 
 def test_a_full_disk_leaves_no_half_record(
-    finished: tuple[Path, str], folder: Path, composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, str], folder: Path, resolved: Resolved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk fills up after training, when the record is written: nothing of it is there, and a rerun finishes."""
     run = tmp_path / "run"
@@ -170,8 +169,8 @@ def test_a_full_disk_leaves_no_half_record(
     (run / "results.json").unlink()
     checkpoint = checkpoint_file.read(run / "checkpoints" / "step-000000040.ckpt")
     overrides = command(folder, run)[3:-1]
-    cfg = composed(*overrides, "ckpt=last", tiny=False)
-    assert checkpoint["regicomp"]["configuration"] == settings.config_hash(cfg)
+    cfg = resolved(*overrides, "ckpt=last", tiny=False)
+    assert checkpoint["regicomp"]["configuration"] == cfg.config_hash
 
     def full(path: Path, value: object) -> None:
         raise OSError(28, "No space left on device", str(path))

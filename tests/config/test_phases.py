@@ -12,16 +12,16 @@ import quiet
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import DictConfig
 
-from regicomp.config import checks, phases, settings
+from regicomp.config import phases
 from regicomp.config.phases import Phase
+from regicomp.config.settings import Settings
 from regicomp.data.crops import CropDataset, StepSampler
 from regicomp.data.datamodule import CropData
 from regicomp.training import checkpoint_file
 from regicomp.training.build import build_networks
 
-Composed = Callable[..., DictConfig]
+Resolved = Callable[..., Settings]
 FIRST = Phase(0, 64, 4, 1e-4, 2e-4, 0.1)
 
 
@@ -60,7 +60,7 @@ WRONG = [
     ("phases=[{start: 5}]", "phases[0]", "at least one of"),
     ("phases=[{start: 5, corp: 128}]", "phases[0].corp", "one of start, crop"),
     ("phases=[{start: -5, crop: 128}]", "phases[0].start", "at least 0"),
-    ("phases=[{start: 5.5, crop: 128}]", "phases[0].start", "whole number"),
+    ("phases=[{start: 5.5, crop: 128}]", "phases[0].start", "integer"),
     ("phases=[{start: 100000, crop: 128}]", "phases[0].start", "less than `trainer.max_steps`"),
     ("phases=[{start: 9, crop: 128}, {start: 9, crop: 64}]", "phases[1].start", "greater than"),
     ("phases=[{start: 5, crop: 100}]", "data.crop", "multiple of 64"),
@@ -70,7 +70,7 @@ WRONG = [
     ("phases=[{start: 5, alpha: -1}]", "phases[0].alpha", "at least 0"),
     ("phases=[{start: 5, source_lr: 1e-9}]", "optimizer.source_lr", "at least `optimizer.lr`"),
     ("strategy=ddp_cpu strategy.devices=3", "data.batch_size", "multiple of 3"),
-    ("strategy=ddp_cpu strategy.devices=auto", "strategy.devices", "whole number"),
+    ("strategy=ddp_cpu strategy.devices=auto", "strategy.devices", "integer"),
     ("strategy=ddp_cpu strategy.devices=0", "strategy.devices", "at least 1"),
     ("strategy=cpu strategy.devices=2", "strategy.devices", "strategy=ddp"),
     ("strategy.num_nodes=0", "strategy.num_nodes", "at least 1"),
@@ -89,19 +89,19 @@ WRONG = [
 
 @pytest.mark.parametrize(("overrides", "setting", "expected"), WRONG, ids=[w[0] for w in WRONG])
 def test_wrong_schedules_and_strategies_are_refused(
-    composed: Composed, overrides: str, setting: str, expected: str
+    resolved: Resolved, overrides: str, setting: str, expected: str
 ) -> None:
     split = [overrides] if overrides.startswith("phases") else overrides.split()
     with pytest.raises(ValueError, match=re.escape(f"`{setting}`")) as caught:
-        checks.check_train(composed("data.batch_size=4", *split))
+        resolved("data.batch_size=4", *split)
     assert expected in str(caught.value)
 
 
-def test_compiling_without_a_compiler_is_refused(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_without_a_compiler_is_refused(resolved: Resolved, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    checks.check_train(composed())
+    resolved()
     with pytest.raises(ValueError, match=r"`compile` \(=True\) needs a C\+\+ compiler.*no no-such-compiler on"):
-        checks.check_train(composed("compile=true"))
+        resolved("compile=true")
 
 
 SCHEDULE = (
@@ -113,11 +113,11 @@ SCHEDULE = (
 )
 
 
-def _fit(cfg: DictConfig, until: int, ckpt: Path | None = None, save: Path | None = None) -> tuple[Any, list[Any]]:
+def _fit(cfg: Settings, until: int, ckpt: Path | None = None, save: Path | None = None) -> tuple[Any, list[Any]]:
     """Train to update `until` of the schedule; the module, and (crops' shape, learning rate, α) of each update."""
-    module = build_networks(cfg)[0]
+    module = build_networks(cfg)
     seen: list[Any] = []
-    data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, settings.phases_of(cfg))
+    data = CropData(cfg.data, cfg.trainer.max_steps, cfg.seed, cfg.phases)
     trainer = quiet.trainer(until, plugins=[checkpoint_file.AtomicCheckpointIO()])
     module.codec.register_forward_hook(
         lambda _module, inputs, _out: seen.append(
@@ -139,11 +139,10 @@ def _fit(cfg: DictConfig, until: int, ckpt: Path | None = None, save: Path | Non
     "others", [(), ("optimizer=soap", "optimizer.every=2", "average.decay=0.9"), ("optimizer=muon",)]
 )
 def test_a_run_follows_its_schedule_and_resumes_within_it(
-    composed: Composed, tmp_path: Path, others: tuple[str, ...]
+    resolved: Resolved, tmp_path: Path, others: tuple[str, ...]
 ) -> None:
     """Stopped within a phase and resumed: the same updates, the same bits."""
-    cfg = composed(*SCHEDULE, *others, "optimizer.warmup=0", "optimizer.lr=1e-4")
-    checks.check_train(cfg)
+    cfg = resolved(*SCHEDULE, *others, "optimizer.warmup=0", "optimizer.lr=1e-4")
     straight, seen = _fit(cfg, 6)
     early, late, last = ((2, 3, 64, 64), 1e-4, 0.1), ((1, 3, 128, 128), 1e-5, 0.1), ((1, 3, 128, 128), 1e-5, 0.0)
     assert seen == [early, early, late, late, last, last]
@@ -157,13 +156,13 @@ def test_a_run_follows_its_schedule_and_resumes_within_it(
             assert torch.equal(a, b)
 
 
-def test_without_phases_nothing_changes(composed: Composed) -> None:
+def test_without_phases_nothing_changes(resolved: Resolved) -> None:
     """An entry that repeats what holds anyway leaves crops and configuration hash of an ordinary run alone."""
-    cfg = composed()
+    cfg = resolved()
     data = CropData(cfg.data, 4, 0)
-    split = CropData(cfg.data, 4, 0, phases.read(settings.phases_of(cfg).at(0), [{"start": 2, "crop": 64}], 4))
+    split = CropData(cfg.data, 4, 0, phases.read(cfg.phases.at(0), [{"start": 2, "crop": 64}], 4))
     for a, b in zip(data.train_dataloader(), split.train_dataloader(), strict=True):
         assert torch.equal(a, b)
     assert isinstance(data.dataset, CropDataset)
-    assert settings.config_hash(cfg) == settings.config_hash(composed("strategy=ddp_cpu"))
-    assert settings.config_hash(cfg) != settings.config_hash(composed("phases=[{start: 5, crop: 128}]"))
+    assert cfg.config_hash == resolved("strategy=ddp_cpu").config_hash
+    assert cfg.config_hash != resolved("phases=[{start: 5, crop: 128}]").config_hash

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 import resource
 import subprocess
@@ -13,8 +15,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from regicomp.config import checks, settings
+from regicomp.config.settings import Settings
 
-Composed = Callable[..., DictConfig]
+Resolved = Callable[..., Settings]
 
 # override, the setting that the message must name, and a part of what it must say was expected
 WRONG = [
@@ -28,7 +31,7 @@ WRONG = [
     ("reg.source_steps=0", "reg.source_steps", "at least 1"),
     ("reg.source_steps=2", "reg.source_steps", "must be 1 with reg.order=codec_first"),
     ("reg.warmup_steps=-1", "reg.warmup_steps", "at least 0"),
-    ("reg.warmup_steps=1.5", "reg.warmup_steps", "whole number"),
+    ("reg.warmup_steps=1.5", "reg.warmup_steps", "integer"),
     ("reg.warmup_steps=100000", "reg.warmup_steps", "less than `trainer.max_steps`"),
     ("reg.ramp_steps=-1", "reg.ramp_steps", "at least 0"),
     ("reg.release_steps=-1", "reg.release_steps", "at least 0"),
@@ -43,13 +46,13 @@ WRONG = [
     ("quality=high", "quality", "from 1 to 8"),
     ("size=huge", "size", "paper, tiny"),
     ("seed=-1", "seed", "from 0"),
-    ("seed=1.5", "seed", "whole number"),
+    ("seed=1.5", "seed", "integer"),
     ("trainer.max_steps=0", "trainer.max_steps", "at least 1"),
     ("trainer.max_steps=-5", "trainer.max_steps", "at least 1"),
     ("trainer.log_every=0", "trainer.log_every", "at least 1"),
     ("trainer.checkpoint_every=0", "trainer.checkpoint_every", "at least 1"),
     ("backbone.N=0", "backbone.N", "at least 1"),
-    ("backbone.M=many", "backbone.M", "whole number"),
+    ("backbone.M=many", "backbone.M", "integer"),
     ("objective.lmbda=0", "objective.lmbda", "greater than 0"),
     ("objective.lmbda=-1", "objective.lmbda", "greater than 0"),
     ("objective.distortion=psnr", "objective.distortion", "mse, ms_ssim"),
@@ -78,7 +81,7 @@ WRONG = [
     ("precision=fp8", "precision", "auto, bf16, float32"),
     ("channels_last=perhaps", "channels_last", "auto, true, false"),
     ("logger.wandb=online", "logger.wandb", "true, false"),
-    ("ckpt=''", "ckpt", "a text"),
+    ("ckpt=''", "ckpt", "a string"),
     ("guard.patience=0", "guard.patience", "at least 1"),
     ("guard.action=panic", "guard.action", "rollback, stop"),
     ("guard.lower=0", "guard.lower", "greater than 0"),
@@ -98,18 +101,18 @@ WRONG = [
     ("backbone=mlicpp backbone.slices=5", "backbone.slices", "must divide `backbone.M` (=48)"),
     ("backbone=mlicpp backbone.slices=0", "backbone.slices", "at least 1"),
     ("backbone=mlicpp backbone.heads=5", "backbone.heads", "must divide the channels of a slice"),
-    ("backbone=mlicpp backbone.heads=null", "backbone.heads", "whole number"),
+    ("backbone=mlicpp backbone.heads=null", "backbone.heads", "integer"),
     ("backbone=elic backbone.M=50", "backbone.groups", "must sum to `backbone.M` (=50); they sum to 40"),
     ("backbone=elic backbone.groups=[1,2,3]", "backbone.groups", "they sum to 6"),
     ("backbone=elic backbone.groups=[0,40]", "backbone.groups", "at least 1"),
-    ("backbone=elic backbone.groups=40", "backbone.groups", "a list of whole numbers"),
-    ("backbone=elic backbone.groups=[]", "backbone.groups", "a list of whole numbers"),
+    ("backbone=elic backbone.groups=40", "backbone.groups", "a list of integers"),
+    ("backbone=elic backbone.groups=[]", "backbone.groups", "a list of integers"),
     ("source=mlicpp source.slices=7", "source.slices", "must divide the samples of a patch"),
     ("source=mlicpp source.heads=5", "source.heads", "must divide the samples of a slice"),
     ("source=mlicpp source.slices=-1", "source.slices", "at least 1"),
     ("source=elic source.patch=48", "source.patch", "must divide `data.crop`"),
     ("backbone=hyperprior source=autoregressive source.patch=3", "source.patch", "must divide `data.crop`"),
-    ("backbone=attention backbone.N=none", "backbone.N", "whole number"),
+    ("backbone=attention backbone.N=none", "backbone.N", "integer"),
     ("objective=ms_ssim data.crop=128", "data.crop", "larger than 160"),
     ("reg.order=source_first reg.source_steps=0", "reg.source_steps", "at least 1"),
     ("reg.alpha=0 reg.probe=true optimizer.source_lr=1e-9", "optimizer.source_lr", "at least `optimizer.lr`"),
@@ -123,9 +126,9 @@ def test_the_table_is_long_enough() -> None:
 
 
 @pytest.mark.parametrize(("override", "setting", "expected"), WRONG, ids=[w[0] for w in WRONG])
-def test_wrong_settings_are_refused(composed: Composed, override: str, setting: str, expected: str) -> None:
+def test_wrong_settings_are_refused(resolved: Resolved, override: str, setting: str, expected: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"`{setting}`")) as caught:
-        checks.check_train(composed(*override.split()))
+        resolved(*override.split())
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -152,56 +155,118 @@ REG_OPTIONS = sorted(path.stem for path in (settings.conf_dir() / "reg").glob("*
         ("backbone._target_=compressai.models.MeanScaleHyperprior",),
     ],
 )
-def test_right_settings_are_accepted(composed: Composed, overrides: tuple[str, ...]) -> None:
-    checks.check_train(composed(*overrides, tiny=False))
+def test_right_settings_are_accepted(resolved: Resolved, overrides: tuple[str, ...]) -> None:
+    resolved(*overrides, tiny=False)
 
 
-def test_quality_picks_lambda_and_widths(composed: Composed) -> None:
-    low, high = composed("quality=1", tiny=False), composed("quality=6", tiny=False)
-    assert (settings.lmbda(low), low.backbone.N, low.backbone.M) == (0.0018, 128, 192)
-    assert (settings.lmbda(high), high.backbone.N, high.backbone.M) == (0.0483, 192, 320)
-    own = composed("quality=6", "objective.lmbda=0.5", "backbone.N=7", tiny=False)
-    assert (settings.lmbda(own), own.backbone.N, own.backbone.M) == (0.5, 7, 320)
+def test_quality_picks_lambda_and_widths(resolved: Resolved) -> None:
+    def found(*overrides: str) -> tuple[float, int, int]:
+        cfg = resolved(*overrides, tiny=False)
+        return cfg.objective.lmbda, cfg.backbone.arguments["N"], cfg.backbone.arguments["M"]
+
+    assert found("quality=1") == (0.0018, 128, 192)
+    assert found("quality=6") == (0.0483, 192, 320)
+    assert found("quality=6", "objective.lmbda=0.5", "backbone.N=7") == (0.5, 7, 320)
 
 
-def test_the_hash_is_of_what_the_result_depends_on(composed: Composed) -> None:
+def test_the_hash_is_of_what_the_result_depends_on(resolved: Resolved) -> None:
     same = ["logger=csv", "ckpt=last", "trainer.log_every=7", "trainer.checkpoint_every=9", "data.workers=2"]
     same += ["evaluation.workers=2"]
     other = ["seed=1", "reg.alpha=0.2", "trainer.max_steps=5000", "data.crop=128", "objective.lmbda=1"]
     other += ["evaluation.images=3"]
-    expected = settings.config_hash(composed())
-    assert all(settings.config_hash(composed(o)) == expected for o in same)
-    assert len({settings.config_hash(composed(o)) for o in other} | {expected}) == 7
+    expected = resolved().config_hash
+    assert all(resolved(o).config_hash == expected for o in same)
+    assert len({resolved(o).config_hash for o in other} | {expected}) == 7
 
 
-def test_records_say_what_is_unusual_about_a_regularized_run(composed: Composed) -> None:
-    variants = {option: settings.variant(composed(f"reg={option}", tiny=False)) for option in REG_OPTIONS}
+def test_what_follows_from_the_settings_is_computed_once(resolved: Resolved) -> None:
+    cfg = resolved("trainer.max_steps=1000", "reg.ramp_steps=7", "reg.release_steps=100")
+    reg = cfg.regularizer
+    assert (reg.warmup_steps, reg.ramp_steps, reg.release_at) == (50, 7, 900)
+    reg = resolved("trainer.max_steps=100000", "reg.warmup_steps=null").regularizer
+    assert (reg.warmup_steps, reg.ramp_steps, reg.release_at) == (2000, 2000, None)
+    assert (cfg.backbone_label, cfg.source_label) == ("hyperprior", "hyperprior")
+    baseline = resolved("reg.alpha=0")
+    assert (baseline.source, baseline.source_label) == (None, None)
+    assert resolved("reg.alpha=0", "phases=[{start: 5, alpha: 0.1}]").source is not None
+    assert cfg.training_data == ["dead leaves, 2 images"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        cfg.trainer.max_steps = 3  # pyright: ignore
+
+
+def test_another_process_resolves_the_same_settings_from_plain_data(resolved: Resolved) -> None:
+    cfg = resolved("phases=[{start: 5, lr: 1e-5}]")
+    told = settings.resolve(json.loads(json.dumps(cfg.composed)))
+    assert told.phases.phases == cfg.phases.phases
+    same = dataclasses.replace(told, phases=cfg.phases)
+    assert same == cfg
+
+
+UNKNOWN = [
+    ("+foo=1", "foo", "the nearest is `"),
+    ("+trainer.gradient_clip=0.5", "trainer.gradient_clip", "the nearest is `"),
+    ("+reg.alhpa=1", "reg.alhpa", "the nearest is `reg.alpha`"),
+    ("+data.batchsize=1", "data.batchsize", "the nearest is `data.batch_size`"),
+    ("+guard.deeper={a: 1}", "guard.deeper", "the nearest is `guard."),
+    ("+deterministc=true", "deterministc", "the nearest is `deterministic`"),
+    ("+source.pacth=8", "source.pacth", "the nearest is `patch`"),
+    ("phases=[{start: 5, bath_size: 1}]", "phases[0].bath_size", "the nearest is `batch_size`"),
+]
+
+
+@pytest.mark.parametrize(("override", "setting", "expected"), UNKNOWN, ids=[u[0] for u in UNKNOWN])
+def test_unknown_settings_are_refused_with_the_nearest(
+    resolved: Resolved, override: str, setting: str, expected: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"`{setting}`")) as caught:
+        resolved(override)
+    assert expected in str(caught.value)
+
+
+def test_evaluation_s_settings_are_checked_as_training_s_are(composed: Callable[..., DictConfig]) -> None:
+    def measured(*overrides: str) -> settings.Measurement:
+        return settings.resolve_measurement(composed("checkpoint=x", *overrides, name="evaluate", tiny=False))
+
+    assert measured("data=folder", "testsets=[kodak]").data.train_dir is None  # is not read
+    for wrong, named in (
+        ("workers=0", "workers"),
+        ("threads=3", "threads"),
+        ("+testset=x", "the nearest is `testsets`"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            measured(wrong)
+    with pytest.raises(ValueError, match="at least one test set"):
+        measured("testsets=[]")
+
+
+def test_records_say_what_is_unusual_about_a_regularized_run(resolved: Resolved) -> None:
+    variants = {option: resolved(f"reg={option}", tiny=False).variant for option in REG_OPTIONS}
     assert {option for option, variant in variants.items() if variant is None} == {"default", "off", "paper"}
     assert len(set(variants.values())) == len(REG_OPTIONS) - 2  # these three differ in α alone
     assert variants["released"] == "release_steps=200"
-    assert settings.variant(composed("reg=critic", "reg.alpha=0")) is None  # an anchor is as any other
+    assert resolved("reg=critic", "reg.alpha=0").variant is None  # a baseline is as any other
 
 
 @pytest.mark.parametrize("source", ["hyperprior", "attention", "elic", "mlicpp"])
-def test_an_unusual_source_model_is_told_apart(composed: Composed, source: str) -> None:
+def test_an_unusual_source_model_is_told_apart(resolved: Resolved, source: str) -> None:
     for tiny in (False, True):
-        assert settings.variant(composed(f"source={source}", tiny=tiny)) is None
+        assert resolved(f"source={source}", tiny=tiny).variant is None
     unusual = [f"source={source}", "source.density=logistic", "source.width=20"]
-    assert settings.variant(composed(*unusual)) == "source.width=20, source.density=logistic"
-    assert settings.variant(composed(*unusual, "reg.alpha=0")) is None
+    assert resolved(*unusual).variant == "source.width=20, source.density=logistic"
+    assert resolved(*unusual, "reg.alpha=0").variant is None
 
 
-def test_a_run_can_be_given_a_name(composed: Composed) -> None:
-    assert settings.variant(composed("variant=mine", "reg=critic")) == "mine"
-    assert settings.variant(composed("variant=mine", "reg.alpha=0")) == "mine"
-    assert settings.config_hash(composed("variant=mine")) == settings.config_hash(composed())
+def test_a_run_can_be_given_a_name(resolved: Resolved) -> None:
+    assert resolved("variant=mine", "reg=critic").variant == "mine"
+    assert resolved("variant=mine", "reg.alpha=0").variant == "mine"
+    assert resolved("variant=mine").config_hash == resolved().config_hash
 
 
-def test_small_crops_at_the_end_are_doubted(composed: Composed) -> None:
-    (line,) = checks.doubts(composed("data.crop=64"))
+def test_small_crops_at_the_end_are_doubted(resolved: Resolved) -> None:
+    (line,) = checks.doubts(resolved("data.crop=64"))
     assert "`data.crop` (=64)" in line
-    assert not checks.doubts(composed("data.crop=128"))
-    assert not checks.doubts(composed("data.crop=64", "trainer.max_steps=10", "phases=[{start: 5, crop: 128}]"))
+    assert not checks.doubts(resolved("data.crop=128"))
+    assert not checks.doubts(resolved("data.crop=64", "trainer.max_steps=10", "phases=[{start: 5, crop: 128}]"))
 
 
 def test_labels() -> None:
@@ -238,6 +303,7 @@ def test_every_file_and_key_of_the_configuration_is_documented() -> None:
         (["backbone=vgg"], 1, "hyperprior"),
         (["source=vgg"], 1, "autoregressive"),
         (["reg.alhpa=0.1"], 1, "alhpa"),
+        (["+foo=1"], 2, "error: `foo` (=1) must be a setting that exists; the nearest is `"),
         (["data=folder", "data.train_dir=/nowhere", "testsets=[photos]"], 2, "/nowhere does not exist"),
         (["data=bsds500", "data.root=/nowhere"], 2, "(=['/nowhere/bsds500/train', '/nowhere/bsds500/test'])"),
         (["testsets=[kodka]"], 2, "`testsets` (=kodka)"),

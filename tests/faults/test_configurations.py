@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig
 
-from regicomp.config import checks
+from regicomp.config.settings import Settings
 from regicomp.evaluation import summary_picture
 from regicomp.training import run
 from regicomp.utils import files
 
-Composed = Callable[..., DictConfig]
+Resolved = Callable[..., Settings]
 
 
 class Drawn(NamedTuple):
@@ -68,7 +67,7 @@ def draw(seed: int) -> list[str]:
     return [word for override in drawn for word in override.split()]
 
 
-def outcome(composed: Composed, images: Path, overrides: list[str]) -> str:
+def outcome(resolved: Resolved, images: Path, overrides: list[str]) -> str:
     """Train two updates and evaluate; "trained", or what kind of refusal came.
 
     Raises:
@@ -80,8 +79,7 @@ def outcome(composed: Composed, images: Path, overrides: list[str]) -> str:
     common = ["data=folder", f"data.train_dir={images}", f"data.test_dirs=[{images}]", "trainer.max_steps=2"]
     folder = Path(tempfile.mkdtemp())
     try:
-        cfg = composed("data.crop=64", *common, *overrides)
-        checks.check_train(cfg)
+        cfg = resolved("data.crop=64", *common, *overrides)
         found = run.train(cfg, folder / "run")
     except HydraException:  # an unknown group, option or key
         return "refused"
@@ -105,7 +103,7 @@ def _images(folder: Path) -> Path:
     return folder
 
 
-def _search(composed: Composed, images: Path, examples: int) -> Counter[str]:
+def _search(resolved: Resolved, images: Path, examples: int) -> Counter[str]:
     seen: Counter[str] = Counter()
 
     @settings(
@@ -120,7 +118,7 @@ def _search(composed: Composed, images: Path, examples: int) -> Counter[str]:
     def search(seed: int) -> None:
         overrides = draw(seed)
         try:
-            seen[outcome(composed, images, overrides)] += 1
+            seen[outcome(resolved, images, overrides)] += 1
         except Exception as error:
             error.add_note(f"overrides: {' '.join(overrides)}")
             raise
@@ -144,15 +142,15 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return _images(tmp_path / "images")
 
 
-def test_a_few_configurations(composed: Composed, quick: Path) -> None:
-    seen = _search(composed, quick, 6)
+def test_a_few_configurations(resolved: Resolved, quick: Path) -> None:
+    seen = _search(resolved, quick, 6)
     assert seen.total() == 6
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(6 * 3600)
-def test_many_configurations(composed: Composed, quick: Path) -> None:
+def test_many_configurations(resolved: Resolved, quick: Path) -> None:
     """1,000 by default; REGICOMP_EXAMPLES sets another number."""
-    seen = _search(composed, quick, int(os.environ.get("REGICOMP_EXAMPLES", "1000")))
+    seen = _search(resolved, quick, int(os.environ.get("REGICOMP_EXAMPLES", "1000")))
     print(dict(seen))
     assert min(seen["trained"], seen["refused"]) > seen.total() / 10

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from regicomp.config import checks, settings
+from regicomp.config.settings import Settings
 from regicomp.image_codec import model_file
 from regicomp.source.autoregressive import AutoregressiveSource
 from regicomp.source.base import Parameters, SourceModel, to_patches
@@ -292,15 +291,12 @@ def test_groups_are_in_elic_s_proportions() -> None:
         ("mlicpp", "mlicpp"),
     ],
 )
-def test_a_backbone_brings_its_own_family(composed: Callable[..., DictConfig], backbone: str, source: str) -> None:
+def test_a_backbone_brings_its_own_family(resolved: Callable[..., Settings], backbone: str, source: str) -> None:
     """… and both can be built and do one forward pass together."""
-    cfg = composed(f"backbone={backbone}")
-    checks.check_train(cfg)
-    checks.check_train(composed(f"backbone={backbone}", tiny=False))
-    assert settings.label("source", cfg.source._target_) == source
-    assert settings.label("backbone", cfg.backbone._target_) == backbone
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    codec, model = (model_file.build(model_file.spec_of(plain[group]), group) for group in ("backbone", "source"))
+    cfg = resolved(f"backbone={backbone}")
+    resolved(f"backbone={backbone}", tiny=False)
+    assert (cfg.source_label, cfg.backbone_label) == (source, backbone)
+    codec, model = model_file.build(cfg.backbone, "backbone"), model_file.build(cfg.source, "source")
     assert isinstance(model, FAMILIES[source])
     x, _ = _pair(64, 64)
     with torch.no_grad():
@@ -310,16 +306,14 @@ def test_a_backbone_brings_its_own_family(composed: Callable[..., DictConfig], b
 
 
 @pytest.mark.parametrize("source", ["hyperprior", "autoregressive", "elic", "mlicpp"])
-def test_any_family_with_any_backbone(composed: Callable[..., DictConfig], source: str) -> None:
-    cfg = composed("backbone=attention", f"source={source}")
-    checks.check_train(cfg)
-    assert settings.label("source", cfg.source._target_) == source
+def test_any_family_with_any_backbone(resolved: Callable[..., Settings], source: str) -> None:
+    assert resolved("backbone=attention", f"source={source}").source_label == source
 
 
-def test_a_width_that_a_codec_does_not_have_is_not_asked_for(composed: Callable[..., DictConfig]) -> None:
-    assert "M" not in composed("backbone=attention").backbone
+def test_a_width_that_a_codec_does_not_have_is_not_asked_for(resolved: Callable[..., Settings]) -> None:
+    assert "M" not in resolved("backbone=attention").backbone.arguments
     for value in ("null", "???"):
         with pytest.raises(ValueError, match=r"`backbone\.M`"):
-            checks.check_train(composed("backbone=elic", f"backbone.M={value}"))
+            resolved("backbone=elic", f"backbone.M={value}")
     with pytest.raises(ValueError, match=r"`backbone\.N`.*from 1 to 6"):
-        checks.check_train(composed("backbone=attention", "quality=7", tiny=False))
+        resolved("backbone=attention", "quality=7", tiny=False)

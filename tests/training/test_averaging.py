@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from torch import nn
 
+from regicomp.config.settings import Settings
 from regicomp.image_codec import model_file
 from regicomp.training import run
 from regicomp.training.averaging import Average
 from regicomp.training.build import build_networks
 from regicomp.training.module import trainable
 
-Composed = Callable[..., DictConfig]
+Resolved = Callable[..., Settings]
 
 
 def test_an_average_is_of_all_updates_so_far() -> None:
@@ -55,11 +55,11 @@ def _weights(path: Path) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in trainable(model_file.load_codec(path).network)])
 
 
-def test_a_run_exports_averaged_weights(composed: Composed, tmp_path: Path) -> None:
+def test_a_run_exports_averaged_weights(resolved: Resolved, tmp_path: Path) -> None:
     settings = ("trainer.max_steps=4", "trainer.log_every=1", "optimizer.lr=1e-3", "evaluation.images=1", "reg.alpha=0")
-    run.train(cfg := composed(*settings, "average.decay=0.9"), tmp_path / "averaged")
-    run.train(composed(*settings), tmp_path / "last")
+    run.train(cfg := resolved(*settings, "average.decay=0.9"), tmp_path / "averaged")
+    run.train(resolved(*settings), tmp_path / "last")
     averaged, last = (_weights(tmp_path / name / "codec.safetensors") for name in ("averaged", "last"))
-    start = torch.cat([p.detach().flatten() for p in build_networks(cfg)[0].phi])
+    start = torch.cat([p.detach().flatten() for p in build_networks(cfg).phi])
     assert float((averaged - last).abs().max()) > 1e-4
     assert float((averaged - start).norm()) < float((last - start).norm())

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import quiet
 import torch
-from omegaconf import DictConfig
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from regicomp.config.settings import Settings
 from regicomp.data.datamodule import CropData
 from regicomp.training.build import build_networks
 from regicomp.training.module import Optimization, RegularizedCodec, noise_seed
 from regicomp.training.profiling import flops_a_crop
 
-Composed = Callable[..., DictConfig]
+Resolved = Callable[..., Settings]
 
 
-def fit(cfg: DictConfig, module: RegularizedCodec | None = None, precision: Any = "32-true") -> RegularizedCodec:
+def fit(cfg: Settings, module: RegularizedCodec | None = None, precision: Any = "32-true") -> RegularizedCodec:
     """Train a module on a configuration's own crops."""
-    module = module or build_networks(cfg)[0]
+    module = module or build_networks(cfg)
     trainer = quiet.fit(module, cfg, precision=precision)
     assert trainer.global_step == cfg.trainer.max_steps
     return module
@@ -40,19 +41,19 @@ def _distance(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
 SETTINGS = ("trainer.max_steps=20", "reg.warmup_steps=3", "reg.ramp_steps=4", "optimizer.lr=1e-3")
 
 
-def test_one_pass_equals_two_pass(composed: Composed) -> None:
-    one = fit(composed(*SETTINGS, "reg.form=one_pass"))
-    two = fit(composed(*SETTINGS, "reg.form=two_pass"))
-    plain = fit(composed(*SETTINGS, "reg.alpha=0"))
+def test_one_pass_equals_two_pass(resolved: Resolved) -> None:
+    one = fit(resolved(*SETTINGS, "reg.form=one_pass"))
+    two = fit(resolved(*SETTINGS, "reg.form=two_pass"))
+    plain = fit(resolved(*SETTINGS, "reg.alpha=0"))
     assert _distance(_copies(one.phi), _copies(two.phi)) < 1e-6
     assert _distance(_copies(one.theta), _copies(two.theta)) < 1e-6
     assert _distance(_copies(one.phi), _copies(plain.phi)) > 1e-5  # the regularizer did act
 
 
-def test_one_pass_equals_two_pass_where_the_bound_acts(composed: Composed) -> None:
+def test_one_pass_equals_two_pass_where_the_bound_acts(resolved: Resolved) -> None:
     bound = (*SETTINGS, "reg.alpha=1", "reg.max_pressure=0.02")
-    one = fit(composed(*bound, "reg.form=one_pass"))
-    two = fit(composed(*bound, "reg.form=two_pass"))
+    one = fit(resolved(*bound, "reg.form=one_pass"))
+    two = fit(resolved(*bound, "reg.form=two_pass"))
     assert one.regularizer is not None
     assert one.regularizer.read_pressure()[1] > 0
     assert _distance(_copies(one.phi), _copies(two.phi)) < 1e-6
@@ -60,43 +61,43 @@ def test_one_pass_equals_two_pass_where_the_bound_acts(composed: Composed) -> No
 
 
 @pytest.mark.parametrize("name", ["soap", "muon"])
-def test_one_pass_equals_two_pass_under_every_optimizer(composed: Composed, name: str) -> None:
+def test_one_pass_equals_two_pass_under_every_optimizer(resolved: Resolved, name: str) -> None:
     """To rounding, which SOAP enlarges wherever a gradient is zero but for it, so for a few updates."""
     settings = ("trainer.max_steps=4", "reg.warmup_steps=1", "optimizer.warmup=0", "optimizer.lr=1e-3")
-    adam = fit(composed(*settings))
+    adam = fit(resolved(*settings))
     settings += (f"optimizer={name}",)
-    one = fit(composed(*settings, "reg.form=one_pass"))
-    two = fit(composed(*settings, "reg.form=two_pass"))
+    one = fit(resolved(*settings, "reg.form=one_pass"))
+    two = fit(resolved(*settings, "reg.form=two_pass"))
     assert _distance(_copies(one.phi), _copies(two.phi)) < 1e-5
     assert _distance(_copies(one.theta), _copies(two.theta)) < 1e-5
     assert _distance(_copies(one.phi), _copies(adam.phi)) > 1e-4
 
 
 @pytest.mark.parametrize("unusual", ["reg.project=true", "reg.per_image=true", "reg.feed=rounded"])
-def test_unusual_pushes_act_and_have_both_forms(composed: Composed, unusual: str) -> None:
+def test_unusual_pushes_act_and_have_both_forms(resolved: Resolved, unusual: str) -> None:
     short = ("trainer.max_steps=6", "reg.warmup_steps=1", "optimizer.lr=1e-3")
-    one = fit(composed(*short, unusual, "reg.form=one_pass"))
-    two = fit(composed(*short, unusual, "reg.form=two_pass"))
-    usual = fit(composed(*short))
+    one = fit(resolved(*short, unusual, "reg.form=one_pass"))
+    two = fit(resolved(*short, unusual, "reg.form=two_pass"))
+    usual = fit(resolved(*short))
     assert _distance(_copies(one.phi), _copies(two.phi)) < 1e-6
     assert _distance(_copies(one.theta), _copies(two.theta)) < 1e-6
     # The images of this batch are alike, so pressing them alike does little; test_regularizer.py has others.
     assert _distance(_copies(one.phi), _copies(usual.phi)) > (0 if unusual == "reg.per_image=true" else 1e-5)
 
 
-def test_released_updates_are_plain_ones(composed: Composed) -> None:
+def test_released_updates_are_plain_ones(resolved: Resolved) -> None:
     at_once = ("trainer.max_steps=6", "reg.warmup_steps=0", "reg.ramp_steps=0", "reg.alpha=1")
-    plain = _copies(fit(composed("trainer.max_steps=6", "reg.alpha=0")).phi)
-    assert _distance(_copies(fit(composed(*at_once, "reg.release_steps=6")).phi), plain) == 0
-    assert _distance(_copies(fit(composed(*at_once, "reg.release_steps=5")).phi), plain) > 0
+    plain = _copies(fit(resolved("trainer.max_steps=6", "reg.alpha=0")).phi)
+    assert _distance(_copies(fit(resolved(*at_once, "reg.release_steps=6")).phi), plain) == 0
+    assert _distance(_copies(fit(resolved(*at_once, "reg.release_steps=5")).phi), plain) > 0
 
 
 @pytest.mark.parametrize("update", ["reg.form=one_pass", "reg.form=two_pass", "reg.order=source_first"])
-def test_each_update_touches_only_its_own_parameters(composed: Composed, update: str) -> None:
+def test_each_update_touches_only_its_own_parameters(resolved: Resolved, update: str) -> None:
     """With one network's learning rate so small that it cannot move, only the other moves."""
-    cfg = composed("trainer.max_steps=3", "reg.warmup_steps=0", update)
+    cfg = resolved("trainer.max_steps=3", "reg.warmup_steps=0", update)
     for frozen in ("phi", "theta"):
-        module = build_networks(cfg)[0]
+        module = build_networks(cfg)
         rates = {"lr": 0.0} if frozen == "phi" else {"source_lr": 0.0}
         module.optimization = module.optimization._replace(**rates)
         before = {"phi": _copies(module.phi), "theta": _copies(module.theta)}
@@ -107,9 +108,9 @@ def test_each_update_touches_only_its_own_parameters(composed: Composed, update:
         assert _distance(before[other], moved[other]) > 0
 
 
-def test_the_codec_s_gradient_flows_through_the_source_model(composed: Composed) -> None:
+def test_the_codec_s_gradient_flows_through_the_source_model(resolved: Resolved) -> None:
     """In the two-pass form φ's loss reaches x̂ through q_θ, yet leaves no gradient in θ."""
-    module = build_networks(composed("reg.warmup_steps=0"))[0]
+    module = build_networks(resolved("reg.warmup_steps=0"))
     assert module.regularizer is not None
     nn.init.normal_(module.regularizer.source.head.weight, std=0.1)
     torch.manual_seed(0)
@@ -120,9 +121,9 @@ def test_the_codec_s_gradient_flows_through_the_source_model(composed: Composed)
     assert all(p.grad is None for p in module.theta)
 
 
-def test_source_first_takes_its_steps_before_the_codec_s(composed: Composed) -> None:
-    cfg = composed("trainer.max_steps=2", "reg.order=source_first", "reg.source_steps=3", "reg.warmup_steps=0")
-    module = build_networks(cfg)[0]
+def test_source_first_takes_its_steps_before_the_codec_s(resolved: Resolved) -> None:
+    cfg = resolved("trainer.max_steps=2", "reg.order=source_first", "reg.source_steps=3", "reg.warmup_steps=0")
+    module = build_networks(cfg)
     taken: list[str] = []
 
     def watch(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -136,10 +137,10 @@ def test_source_first_takes_its_steps_before_the_codec_s(composed: Composed) -> 
     assert taken == ["theta", "theta", "theta", "phi"] * 2
 
 
-def test_alpha_zero_builds_no_source_model_and_is_the_plain_codec_bit_for_bit(composed: Composed) -> None:
+def test_alpha_zero_builds_no_source_model_and_is_the_plain_codec_bit_for_bit(resolved: Resolved) -> None:
     """Against a loop written out: same weights, crops, noise, Adam and clipping, and nothing else."""
-    cfg = composed("trainer.max_steps=6", "reg.alpha=0", "optimizer.schedule=constant", "optimizer.lr=1e-3")
-    module = build_networks(cfg)[0]
+    cfg = resolved("trainer.max_steps=6", "reg.alpha=0", "optimizer.schedule=constant", "optimizer.lr=1e-3")
+    module = build_networks(cfg)
     assert module.regularizer is None
     assert module.theta == []
     codec = copy.deepcopy(module.codec)
@@ -162,20 +163,20 @@ def test_alpha_zero_builds_no_source_model_and_is_the_plain_codec_bit_for_bit(co
         assert torch.equal(found, expected)
 
 
-def test_the_probe_leaves_the_codec_alone(composed: Composed) -> None:
+def test_the_probe_leaves_the_codec_alone(resolved: Resolved) -> None:
     steps = ("trainer.max_steps=6", "reg.alpha=0")
-    plain, probed = fit(composed(*steps)), fit(composed(*steps, "reg.probe=true"))
+    plain, probed = fit(resolved(*steps)), fit(resolved(*steps, "reg.probe=true"))
     assert probed.regularizer is not None
     # The likelihoods are the same numbers; only the clipped sum of gradients is taken in another order.
     assert _distance(_copies(plain.phi), _copies(probed.phi)) < 1e-7
 
 
-def test_a_run_and_its_anchor_see_the_same_noise_and_start_from_the_same_codec(composed: Composed) -> None:
+def test_a_run_and_its_anchor_see_the_same_noise_and_start_from_the_same_codec(resolved: Resolved) -> None:
     """With all learning rates 0 both stay at their start; their likelihoods must then be equal at every step."""
     seen: dict[float, list[torch.Tensor]] = {}
     for alpha in (0.0, 0.1):
-        cfg = composed("trainer.max_steps=3", f"reg.alpha={alpha}", "reg.warmup_steps=0", "seed=5")
-        module = build_networks(cfg)[0]
+        cfg = resolved("trainer.max_steps=3", f"reg.alpha={alpha}", "reg.warmup_steps=0", "seed=5")
+        module = build_networks(cfg)
         module.optimization = module.optimization._replace(lr=0.0, source_lr=0.0)
         terms = seen.setdefault(alpha, [])
         module.codec.register_forward_hook(
@@ -187,9 +188,9 @@ def test_a_run_and_its_anchor_see_the_same_noise_and_start_from_the_same_codec(c
     assert not torch.equal(seen[0.1][0], seen[0.1][3])
 
 
-def test_bf16_keeps_likelihoods_and_losses_in_float32(composed: Composed) -> None:
-    cfg = composed("trainer.max_steps=3", "reg.warmup_steps=0")
-    module = build_networks(cfg)[0]
+def test_bf16_keeps_likelihoods_and_losses_in_float32(resolved: Resolved) -> None:
+    cfg = resolved("trainer.max_steps=3", "reg.warmup_steps=0")
+    module = build_networks(cfg)
     outs: list[dict[str, Any]] = []
     module.codec.register_forward_hook(lambda _module, _inputs, out: outs.append(out))
     convolved: list[torch.dtype] = []
@@ -204,9 +205,9 @@ def test_bf16_keeps_likelihoods_and_losses_in_float32(composed: Composed) -> Non
     assert all(torch.isfinite(p).all() for p in module.parameters())
 
 
-def test_training_lowers_rate_distortion_and_source_entropy(composed: Composed) -> None:
-    cfg = composed("trainer.max_steps=60", "optimizer.lr=1e-3", "reg.warmup_steps=10")
-    module = build_networks(cfg)[0]
+def test_training_lowers_rate_distortion_and_source_entropy(resolved: Resolved) -> None:
+    cfg = resolved("trainer.max_steps=60", "optimizer.lr=1e-3", "reg.warmup_steps=10")
+    module = build_networks(cfg)
     rows: list[tuple[float, float]] = []
     log = RegularizedCodec._log
 
@@ -233,23 +234,18 @@ def test_learning_rate_schedule(schedule: str) -> None:
     assert [rising.factor(step) for step in range(10, 100)] == factors[10:]
 
 
-def test_published_size_and_the_source_model_s_share(composed: Composed) -> None:
+def test_published_size_and_the_source_model_s_share(resolved: Resolved) -> None:
     """5,075,843 parameters at quality 1 to 5; q_θ adds at most 30 % to the codec's training arithmetic."""
-    module = build_networks(composed(tiny=False))[0]
+    module = build_networks(resolved(tiny=False))
     assert sum(p.numel() for p in module.codec.parameters()) == 5_075_843
     codec, source = flops_a_crop(module, 64)
     assert 0 < source <= 0.3 * codec
 
 
-def test_learning_rate_zero_trains_q_theta_beside_a_fixed_codec(composed: Composed) -> None:
-    cfg = composed(
-        "optimizer.lr=0",
-        "optimizer.source_lr=1e-3",
-        "reg.alpha=0",
-        "reg.probe=true",
-        "trainer.max_steps=5",
-    )
-    module, before = build_networks(cfg)[0], build_networks(cfg)[0]
+def test_learning_rate_zero_trains_q_theta_beside_a_fixed_codec(resolved: Resolved) -> None:
+    cfg = resolved("optimizer.source_lr=1e-3", "reg.alpha=0", "reg.probe=true", "trainer.max_steps=5")
+    cfg = replace(cfg, optimizer=replace(cfg.optimizer, lr=0))  # which needs init_from in a run of its own
+    module, before = build_networks(cfg), build_networks(cfg)
     fit(cfg, module)
     assert _distance(_copies(module.phi), _copies(before.phi)) == 0
     assert _distance(_copies(module.theta), _copies(before.theta)) > 0

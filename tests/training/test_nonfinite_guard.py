@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 import quiet
 import torch
-from omegaconf import DictConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from regicomp.config.settings import Settings
 from regicomp.training import nonfinite_guard
 from regicomp.training.build import build_networks
 from regicomp.training.collapse_alarms import Alarms
 from regicomp.training.module import RegularizedCodec
 from regicomp.training.nonfinite_guard import Guard
 
-Composed = Callable[..., DictConfig]
+Resolved = Callable[..., Settings]
 
 
-def _fit(module: RegularizedCodec, cfg: DictConfig, *callbacks: Any) -> None:
+def _fit(module: RegularizedCodec, cfg: Settings, *callbacks: Any) -> None:
     quiet.fit(module, cfg, callbacks=list(callbacks))
 
 
@@ -48,10 +48,10 @@ def _state(module: RegularizedCodec) -> list[torch.Tensor]:
 @pytest.mark.parametrize("update", ["reg.form=one_pass", "reg.form=two_pass"])
 @pytest.mark.parametrize(("network", "value"), [("phi", float("nan")), ("theta", float("inf")), ("loss", float("nan"))])
 def test_a_bad_update_changes_nothing_of_either_network(
-    composed: Composed, update: str, network: str, value: float
+    resolved: Resolved, update: str, network: str, value: float
 ) -> None:
-    cfg = composed("trainer.max_steps=3", "reg.warmup_steps=0", update)
-    module = build_networks(cfg)[0]
+    cfg = resolved("trainer.max_steps=3", "reg.warmup_steps=0", update)
+    module = build_networks(cfg)
     _spoil(module, {1}, network, value)
     seen: list[list[torch.Tensor]] = []
 
@@ -66,10 +66,10 @@ def test_a_bad_update_changes_nothing_of_either_network(
     assert module.guard.read() == (1, 0, 1, 0)
 
 
-def test_source_first_skips_what_follows(composed: Composed) -> None:
+def test_source_first_skips_what_follows(resolved: Resolved) -> None:
     """θ's first step is bad: neither its second nor φ's is taken."""
-    cfg = composed("trainer.max_steps=1", "reg.warmup_steps=0", "reg.order=source_first", "reg.source_steps=2")
-    module = build_networks(cfg)[0]
+    cfg = resolved("trainer.max_steps=1", "reg.warmup_steps=0", "reg.order=source_first", "reg.source_steps=2")
+    module = build_networks(cfg)
     before = [p.detach().clone() for p in (*module.phi, *module.theta)]
     _spoil(module, {0}, "theta", float("nan"))
     _fit(module, cfg)
@@ -106,16 +106,16 @@ def test_the_guard_never_waits_for_the_device() -> None:
     assert watched.read() == (1, 1, 1, 0)
 
 
-def test_counts_are_in_the_checkpoint_and_the_lowering_acts(composed: Composed) -> None:
-    cfg = composed("trainer.max_steps=1", "reg.warmup_steps=0", "reg.alpha=0.1")
-    one = build_networks(cfg)[0]
+def test_counts_are_in_the_checkpoint_and_the_lowering_acts(resolved: Resolved) -> None:
+    cfg = resolved("trainer.max_steps=1", "reg.warmup_steps=0", "reg.alpha=0.1")
+    one = build_networks(cfg)
     one.guard.skipped.fill_(5)
     one.guard.row.fill_(2)
     state = one.state_dict()
     assert not nonfinite_guard.is_good(state)
     nonfinite_guard.lower_once_more(state)
     assert nonfinite_guard.is_good(state)
-    other = build_networks(cfg)[0]
+    other = build_networks(cfg)
     other.load_state_dict(state)
     assert other.guard.read() == (5, 0, 0, 1)
     _fit(other, cfg)
@@ -124,8 +124,8 @@ def test_counts_are_in_the_checkpoint_and_the_lowering_acts(composed: Composed) 
     assert other.regularizer.alpha_at(10**6) == 0.05
 
 
-def test_a_state_with_nan_is_not_good(composed: Composed) -> None:
-    state = build_networks(composed())[0].state_dict()
+def test_a_state_with_nan_is_not_good(resolved: Resolved) -> None:
+    state = build_networks(resolved()).state_dict()
     assert nonfinite_guard.is_good(state)
     state["regularizer.rho"] = torch.tensor(float("nan"))  # a measurement, overwritten by the next update
     assert nonfinite_guard.is_good(state)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from compressai.models import ScaleHyperprior
 from compressai.models.google import MeanScaleHyperprior
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from regicomp.config.settings import Settings
 from regicomp.training.build import build_networks
 from regicomp.training.quantization import RoundedReconstruction, Rows, noise_seed, share
 
-Composed = Callable[..., DictConfig]
+Resolved = Callable[..., Settings]
 BACKBONES = ("hyperprior", "autoregressive", "attention", "elic", "mlicpp")
 
 
@@ -38,8 +38,8 @@ def _likelihoods(module: torch.nn.Module, x: Tensor, rows: Rows) -> dict[str, Te
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_shared_out_or_channels_last_the_likelihoods_are_the_same(composed: Composed, backbone: str) -> None:
-    module = build_networks(composed(f"backbone={backbone}", "channels_last=false", "reg.alpha=0"))[0].train()
+def test_shared_out_or_channels_last_the_likelihoods_are_the_same(resolved: Resolved, backbone: str) -> None:
+    module = build_networks(resolved(f"backbone={backbone}", "channels_last=false", "reg.alpha=0")).train()
     x = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     whole = _likelihoods(module, x, share(4, 0, 1))
     for rank in range(2):
@@ -53,10 +53,10 @@ def test_shared_out_or_channels_last_the_likelihoods_are_the_same(composed: Comp
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_trained_parameter_gets_a_gradient(composed: Composed, backbone: str) -> None:
+def test_every_trained_parameter_gets_a_gradient(resolved: Resolved, backbone: str) -> None:
     """Which is what DDP without a search for unused parameters needs: with the regularizer and in its warm-up."""
     for step in (0, 10**9):
-        module = build_networks(composed(f"backbone={backbone}"))[0].train()
+        module = build_networks(resolved(f"backbone={backbone}")).train()
         assert module.regularizer is not None
         x = torch.randint(0, 256, (1, 3, 64, 64)).float() / 255
         out = module.codec(x)

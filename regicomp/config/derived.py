@@ -1,0 +1,77 @@
+"""What follows from the composed configuration: its hash, what is unusual about it, what it is trained on."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from regicomp.config.conf_files import conf_dir, label
+
+# What may differ between two runs that compute the same thing.
+_NOT_PART_OF_THE_RESULT = ("logger", "ckpt", "hydra", "strategy", "compile", "profile", "plan", "variant")
+_NOT_PART_OF_THE_RESULT_IN = {
+    "trainer": ("log_every", "checkpoint_every"),
+    "data": ("workers", "cache", "device_crops", "retries"),
+    "evaluation": ("workers",),
+}
+
+
+def config_hash(composed: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that are equal for configurations that compute the same result."""
+    plain = {key: copy.copy(value) for key, value in composed.items() if key not in _NOT_PART_OF_THE_RESULT}
+    if not plain.get("phases"):
+        plain.pop("phases", None)
+    if plain.get("evaluation", {}).get("images") is None:
+        plain.pop("evaluation", None)
+    optimizer = plain.get("optimizer", {})
+    if optimizer.get("name") == "adam":  # what came later than the records, where it is as it was before
+        for key, usual in {"name": "adam", "betas": [0.9, 0.999], "warmup": 0}.items():
+            if optimizer.get(key) == usual:
+                del optimizer[key]
+    if not plain.get("average", {}).get("decay"):
+        plain.pop("average", None)
+    for group, keys in _NOT_PART_OF_THE_RESULT_IN.items():
+        for key in keys:
+            plain.get(group, {}).pop(key, None)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def variant(composed: Mapping[str, Any], uses_source: bool) -> str | None:
+    """What tells a run's curve from its family's, for its record: `variant`, or the settings of a regularized run that
+    are unusual, `reg.*` besides α and `source.*` besides what the option of conf/source says."""
+    if composed["variant"] is not None:
+        return str(composed["variant"])
+    if not uses_source:
+        return None
+    usual: Any = OmegaConf.load(conf_dir() / "reg" / "default.yaml")
+    reg = composed["reg"]
+    unusual = [f"{key}={reg[key]}" for key in usual if key not in ("alpha", "probe", "form") and reg[key] != usual[key]]
+    unusual += [f"source.{key}={value}" for key, value in _unusual_of_source(composed).items()]
+    return ", ".join(unusual) or None
+
+
+def _unusual_of_source(composed: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of q_θ that differ from its option's in conf/source; none if its class is the user's own."""
+    source = composed["source"]
+    option = conf_dir() / "source" / f"{label('source', source['_target_'])}.yaml"
+    if not option.is_file():
+        return {}
+    sizes = {"size": composed["size"], "quality": composed["quality"]}  # what `${width:…}` looks up
+    node = OmegaConf.create({**sizes, "source": OmegaConf.load(option)})
+    usual: Any = OmegaConf.to_container(node.source, resolve=True)
+    return {key: value for key, value in source.items() if usual.get(key) != value}
+
+
+def training_data(folders: list[str] | None, images: int | None, root: str) -> list[str]:
+    """What a run was trained on, for its record: folders, by their path below `data.root` where they lie in it."""
+    if folders is None:
+        return [f"dead leaves, {images} images"]
+    above = Path(root).resolve()
+    paths = [Path(f).resolve() for f in folders]
+    return [(p.relative_to(above) if p.is_relative_to(above) else Path(p.name)).as_posix() for p in paths]
