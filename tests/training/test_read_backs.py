@@ -10,14 +10,14 @@ import pytest
 import quiet
 import torch
 from compressai.entropy_models import EntropyBottleneck
-from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regicomp.backbone.entropy_bottleneck import without_read_backs
+from regicomp.config.settings import Settings
 from regicomp.training.build import build_networks
 
-Composed = Callable[..., DictConfig]
+Resolved = Callable[..., Settings]
 # What a device must finish before the program knows how to go on.
 WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "unique", "allclose")
 
@@ -37,9 +37,9 @@ class ReadBacks(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _read_backs(cfg: DictConfig, log_every: int) -> list[list[str]]:
+def _read_backs(cfg: Settings, log_every: int) -> list[list[str]]:
     """Those of each update."""
-    module = build_networks(cfg)[0]
+    module = build_networks(cfg)
     updates: list[list[str]] = []
     update = module.training_step
 
@@ -54,28 +54,28 @@ def _read_backs(cfg: DictConfig, log_every: int) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("backbone", ["hyperprior", "autoregressive", "attention", "elic", "mlicpp"])
-def test_an_update_reads_nothing_back(composed: Composed, backbone: str) -> None:
-    cfg = composed(f"backbone={backbone}", "trainer.max_steps=2", "reg.warmup_steps=1")
+def test_an_update_reads_nothing_back(resolved: Resolved, backbone: str) -> None:
+    cfg = resolved(f"backbone={backbone}", "trainer.max_steps=2", "reg.warmup_steps=1")
     assert _read_backs(cfg, log_every=10) == [[], []]
 
 
 @pytest.mark.parametrize(
     "unusual", ["reg.form=two_pass", "reg=critic", "reg.feed=rounded", "reg.project=true", "reg.per_image=true"]
 )
-def test_nor_does_an_unusual_one(composed: Composed, unusual: str) -> None:
-    assert _read_backs(composed("trainer.max_steps=2", "reg.warmup_steps=1", unusual), log_every=10) == [[], []]
+def test_nor_does_an_unusual_one(resolved: Resolved, unusual: str) -> None:
+    assert _read_backs(resolved("trainer.max_steps=2", "reg.warmup_steps=1", unusual), log_every=10) == [[], []]
 
 
-def test_nor_with_another_s_codec(composed: Composed) -> None:
+def test_nor_with_another_s_codec(resolved: Resolved) -> None:
     arguments = ["~backbone.N", "~backbone.M", "+backbone.N=8", "+backbone.M=8"]
     target = "backbone._target_=compressai.models.MeanScaleHyperprior"
-    cfg = composed(target, *arguments, "trainer.max_steps=2", "reg.warmup_steps=1")
+    cfg = resolved(target, *arguments, "trainer.max_steps=2", "reg.warmup_steps=1")
     assert _read_backs(cfg, log_every=10) == [[], []]
 
 
-def test_a_logged_row_is_read_back(composed: Composed) -> None:
+def test_a_logged_row_is_read_back(resolved: Resolved) -> None:
     """So the counting counts."""
-    first, second = _read_backs(composed("trainer.max_steps=2"), log_every=2)
+    first, second = _read_backs(resolved("trainer.max_steps=2"), log_every=2)
     assert first == []
     assert second
 
