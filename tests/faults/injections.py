@@ -73,7 +73,7 @@ def files_lost() -> None:
 
     def move(module: RegularizedCodec) -> None:
         data: Any = module.trainer.datamodule  # pyright: ignore
-        folder = Path(data.settings.train_dir)
+        folder = Path(data.settings.train_dir[0])
         away = folder.with_name(f"{folder.name}-lost")
         away.mkdir()
         for path in sorted(folder.iterdir())[::10]:
