@@ -9,7 +9,7 @@ Legend: A, B channels of a weight's first and second axis, T taps of a kernel (5
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,15 +39,6 @@ class Method(NamedTuple):
         if self.name == "muon":
             return Muon(mixing, others, lr, self.momentum, self.betas)
         raise ValueError(f"`optimizer.name` (={self.name}) must be one of adam, soap, muon")
-
-
-def read(settings: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
-    """The method that an `optimizer` section names, and the section's other settings."""
-    constants = {key: settings[key] for key in Method._fields if key in settings}
-    if "betas" in constants:
-        first, second = constants["betas"]
-        constants["betas"] = (float(first), float(second))
-    return Method(**constants), {key: value for key, value in settings.items() if key not in constants}
 
 
 def split(network: nn.Module, parameters: Sequence[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
