@@ -12,6 +12,8 @@ from torch.utils.data import Dataset
 from regicomp.data.crops import CropDataset
 from regicomp.data.images import Pixels
 
+_SHARE = 1 / 4  # of the free memory; activations, gradients and the optimizers' states come later
+
 
 class PlaceDataset(Dataset[Tensor]):
     """In place of each crop where it lies: image, top, left, crop, flipped; int64, (5,)."""
@@ -54,9 +56,9 @@ class DevicePool:
 
 
 def fits(images: Sequence[Pixels], device: torch.device) -> bool:
-    """Whether the images take at most half of the GPU's free memory."""
+    """Whether the images take at most a part of the GPU's free memory, before training has taken its own."""
     free, _ = torch.cuda.mem_get_info(device)
-    return sum(image.size for image in images) < free / 2
+    return sum(image.size for image in images) < free * _SHARE
 
 
 def wanted(setting: bool | str, images: Sequence[Pixels] | None, device: torch.device) -> bool:

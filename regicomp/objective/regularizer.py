@@ -174,6 +174,10 @@ class Regularizer(nn.Module):
         self.along.copy_(found.along)
         self.capped.add_(found.scale < 1)
 
+    def _record_nothing(self) -> None:
+        self.rho.zero_()
+        self.along.zero_()
+
     def forward(self, x: Tensor, x_hat: Tensor, step: int) -> Tensor:
         """H_θ in bits per pixel, to be added to the loss: θ descends it, the codec sees -α times its gradient.
 
@@ -183,7 +187,7 @@ class Regularizer(nn.Module):
         """
         alpha = self.alpha_at(step)
         if alpha == 0:
-            self.rho.zero_()
+            self._record_nothing()
             return self.source(x, x_hat.detach())
         pull = self.objective.pull(x, x_hat)
         reversed_ = _Reverse.apply(x_hat, pull, alpha, self.max_pressure, self.shape, self._record)
@@ -197,7 +201,7 @@ class Regularizer(nn.Module):
         """
         alpha = self.alpha_at(step)
         if alpha == 0:
-            self.rho.zero_()
+            self._record_nothing()
             return torch.zeros((), device=x.device)
         entropy = self.source(x, x_hat)
         (push,) = torch.autograd.grad(entropy, x_hat, retain_graph=True)

@@ -49,9 +49,19 @@ class BatchNoise:
 
     def __init__(self, codec: nn.Module) -> None:
         self.rows = Rows(0)
+        codec.register_forward_pre_hook(self._check_images)
         for module in codec.modules():
             if isinstance(module, EntropyModel):
                 module.quantize = _Quantizer(module, self)
+
+    def _check_images(self, codec: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if codec.training:
+            self._check(len(args[0]))
+
+    def _check(self, batch: int) -> None:
+        """Noise of other rows would be broadcast, and one crop computed as many."""
+        if self.rows.here not in (0, batch):
+            raise ValueError(f"noise is to be drawn for {self.rows.here} crops (`rows`) and got a batch of {batch}")
 
     def like(self, values: Tensor, folded: bool) -> Tensor:
         """Uniform noise on [-½, ½] of the shape of `values`.
@@ -59,8 +69,13 @@ class BatchNoise:
         Args:
             values: (b, …), or (C, 1, b·n) where the batch is folded into the last axis.
             folded: whether it is, as in CompressAI's entropy bottleneck.
+
+        Raises:
+            ValueError: b is not the number of rows that are computed now.
         """
         shape, rows = list(values.shape), self.rows
+        if not folded:
+            self._check(shape[0])
         if rows.here == 0 or rows.are_all:
             return _uniform(shape, values)
         chosen = slice(rows.first, rows.first + rows.stride * rows.here, rows.stride)

@@ -43,3 +43,11 @@ def test_when_it_is_done(folder: Path) -> None:
     assert not device_crops.wanted("auto", uncached, torch.device("cuda"))
     with pytest.raises(ValueError, match=r"`data.device_crops`"):
         device_crops.wanted(True, uncached, cpu)
+
+
+def test_images_leave_room_for_what_training_will_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are placed before activations and the optimizers' states exist."""
+    pictures = [np.zeros((100, 100, 3), np.uint8)] * 10
+    for free, fits in ((1_199_999, False), (1_200_001, True)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2 * free))
+        assert device_crops.fits(pictures, torch.device("cuda")) == fits

@@ -107,6 +107,17 @@ def test_along_is_one_where_the_push_is_that_of_a_smaller_lambda() -> None:
     assert regularizer.read_pressure()[2] == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("form", ["one_pass", "two_pass"])
+def test_without_alpha_there_is_no_direction(form: str) -> None:
+    x, x_hat = _images()
+    regularizer = Regularizer(_Weighted(1, 1), RateDistortion(0.01), AlphaSchedule(0.1, release_at=1))
+    take = regularizer if form == "one_pass" else regularizer.literal
+    take(x, x_hat, 0).backward()
+    assert regularizer.read_pressure()[2] > 0.5
+    take(x, x_hat, 1)
+    assert regularizer.read_pressure() == (0, 0, 0)
+
+
 def test_codec_sees_minus_alpha_times_the_gradient_and_theta_the_gradient_itself() -> None:
     regularizer, (x, x_hat) = _regularizer(), _images()
     regularizer(x, x_hat, step=0).backward()

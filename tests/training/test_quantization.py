@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from regicomp.config.settings import Settings
 from regicomp.training.build import build_networks
+from regicomp.training.profiling import flops_a_crop
 from regicomp.training.quantization import RoundedReconstruction, Rows, noise_seed, share
 
 Resolved = Callable[..., Settings]
@@ -28,6 +29,29 @@ def test_shares_cover_the_batch(world: int, parts: int) -> None:
         chosen = [k for r in rows for k in range(r.first, r.first + r.stride * r.here, r.stride)]
         assert chosen == list(range(rank, 8, world))
     assert share(8, 0, 1).are_all
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 2, 2), (4, 6, 2, 2)])
+def test_noise_for_another_batch_is_refused(composed: Composed, shape: tuple[int, ...]) -> None:
+    """It would be broadcast: one crop would be computed as many."""
+    module = build_networks(composed("backbone=hyperprior", "reg.alpha=0"))[0].train()
+    module.noise.rows = share(4, 1, 2)
+    with pytest.raises(ValueError, match=rf"2 crops .* batch of {shape[0]}"):
+        module.noise.like(torch.zeros(shape), folded=False)
+    with pytest.raises(ValueError, match=rf"2 crops .* batch of {shape[0]}"):
+        module.codec(torch.zeros(shape[0], 3, 64, 64))
+    module.codec(torch.zeros(2, 3, 64, 64))
+    module.eval()
+    module.codec(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("rows", [share(8, 0, 1), share(8, 1, 2), share(8, 0, 1, 1, 4)])
+def test_flops_of_a_crop_do_not_depend_on_how_the_batch_is_shared_out(composed: Composed, rows: Rows) -> None:
+    module = build_networks(composed("reg.alpha=0.1"))[0].train()
+    expected = flops_a_crop(module, 64)
+    module.noise.rows = rows
+    assert flops_a_crop(module, 64) == expected
+    assert module.noise.rows == rows
 
 
 def _likelihoods(module: torch.nn.Module, x: Tensor, rows: Rows) -> dict[str, Tensor]:
