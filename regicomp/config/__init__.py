@@ -1,1 +1,1 @@
-"""Settings: what they mean, which are refused, what follows from them."""
+"""Settings: their types, rules and derived values, resolved once."""

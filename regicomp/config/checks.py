@@ -1,4 +1,4 @@
-"""Settings that are right alone and wrong together, and files that are not there.
+"""Settings that contradict each other, and files that are missing.
 
 Nothing here imports torch.
 """
@@ -41,7 +41,7 @@ def check(settings: Settings) -> None:
 
 
 def check_testsets(testsets: list[str], test_dirs: list[str]) -> None:
-    """Refuse a run that would be measured on nothing.
+    """Refuse a run without a test set.
 
     Raises:
         ValueError: there is no test set.
@@ -71,13 +71,13 @@ def check_files(settings: Settings) -> None:
 
 
 def doubts(settings: Settings) -> list[str]:
-    """What is allowed but seldom meant, a line each."""
+    """Warnings about settings that are allowed but seldom intended, a line each."""
     found: list[str] = []
     if (crop := settings.phases.phases[-1].crop) < _LEAST_CROP:
         found.append(
-            f"`data.crop` (={crop}) leaves the hyper-latent a single position, so its transforms' outer taps stay "
-            f"untrained and whole images cost up to twice the bits of crops; take {_LEAST_CROP} or more for results, "
-            "in the last phase at least (experiments/LOG.md)"
+            f"`data.crop` (={crop}) leaves the hyper-latent a single position, so the outer weights of its transforms' "
+            "kernels stay untrained and whole images cost up to twice the bits of crops; take "
+            f"{_LEAST_CROP} or more for results, in the last phase at least (experiments/LOG.md)"
         )
     return found
 
@@ -122,7 +122,7 @@ def _check_strategy(settings: Settings) -> None:
     if chosen.strategy == "fsdp":
         raise ValueError(
             "`strategy` (=fsdp) must be ddp: the parameters, gradients and Adam's states of the largest codec take "
-            "1.3 GB, so sharing them out saves nothing that counts; trainer.accumulate lowers the memory of a step"
+            "1.3 GB, so dividing them among processes saves little; trainer.accumulate lowers the memory of a step"
         )
     if chosen.strategy == "ddp" and settings.optimizer.lr == 0:
         raise ValueError("`optimizer.lr` (=0) needs one process: strategy=cpu or strategy=gpu, not ddp")

@@ -21,7 +21,7 @@ class ClassSpec(NamedTuple):
 
 
 class Class(NamedTuple):
-    """What a class's source says of its constructor."""
+    """A class's constructor, as read from its source."""
 
     arguments: frozenset[str] | None  # keyword arguments; None if it takes any
 
@@ -62,7 +62,7 @@ def _arguments(node: ast.ClassDef) -> frozenset[str] | None:
 def find(target: str, depth: int = 3) -> Class | None:
     """The class `module.Class`, or None if its module or the name in it does not exist.
 
-    What a source does not show (names made at run time, compiled modules) is given the benefit of the doubt.
+    Where a source does not show it (names made at run time, compiled modules), the class is taken to exist.
     """
     module, _, name = target.rpartition(".")
     if depth < 0:

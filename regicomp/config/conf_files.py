@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 # Our files of launchers' settings bear the plugins' names, which Hydra 1.3 remarks on, also in the launchers' workers,
-# where nothing of ours but this import runs before it does.
+# where nothing but this import runs before.
 warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
 
 

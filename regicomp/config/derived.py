@@ -1,4 +1,4 @@
-"""What follows from the composed configuration: its hash, what is unusual about it, what it is trained on."""
+"""Values derived from the composed configuration: its hash, its variant, its training data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from regicomp.config.conf_files import conf_dir, label
 
-# What may differ between two runs that compute the same thing.
+# Settings that may differ between two runs with the same result.
 _NOT_PART_OF_THE_RESULT = ("logger", "ckpt", "hydra", "strategy", "compile", "profile", "plan", "variant")
 _NOT_PART_OF_THE_RESULT_IN = {
     "trainer": ("log_every", "checkpoint_every"),
@@ -30,7 +30,7 @@ def config_hash(composed: Mapping[str, Any]) -> str:
     if plain.get("evaluation", {}).get("images") is None:
         plain.pop("evaluation", None)
     optimizer = plain.get("optimizer", {})
-    if optimizer.get("name") == "adam":  # what came later than the records, where it is as it was before
+    if optimizer.get("name") == "adam":  # newer than the records, at the value in force before
         for key, usual in {"name": "adam", "betas": [0.9, 0.999], "warmup": 0}.items():
             if optimizer.get(key) == usual:
                 del optimizer[key]
@@ -43,8 +43,11 @@ def config_hash(composed: Mapping[str, Any]) -> str:
 
 
 def variant(composed: Mapping[str, Any], uses_source: bool) -> str | None:
-    """What tells a run's curve from its family's, for its record: `variant`, or the settings of a regularized run that
-    are unusual, `reg.*` besides α and `source.*` besides what the option of conf/source says."""
+    """The name that distinguishes a run's curve from its family's, for its record.
+
+    `variant`, or the unusual settings of a regularized run: `reg.*` besides α, and `source.*` that differ from the
+    option of conf/source.
+    """
     if composed["variant"] is not None:
         return str(composed["variant"])
     if not uses_source:
@@ -69,7 +72,7 @@ def _unusual_of_source(composed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def training_data(folders: list[str] | None, images: int | None, root: str) -> list[str]:
-    """What a run was trained on, for its record: folders, by their path below `data.root` where they lie in it."""
+    """A run's training data, for its record: folders, by their path below `data.root` where they lie in it."""
     if folders is None:
         return [f"dead leaves, {images} images"]
     above = Path(root).resolve()

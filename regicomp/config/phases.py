@@ -1,6 +1,6 @@
-"""Schedules as data: what crop size, batch, learning rate and α hold at which codec update.
+"""Schedules as data: crop size, batch, learning rate and α at each codec update.
 
-A phase is a pure function of the step and a crop of its position, so a resumed run need not store where it was.
+A phase is a pure function of the step and a crop of its position, so a resumed run need not store its position.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Phase(NamedTuple):
-    """What holds from codec update `start` on."""
+    """The values in force from codec update `start` on."""
 
     start: int
     crop: int  # side of the crops in pixels
@@ -67,9 +67,9 @@ def read(first: Phase, entries: Any, steps: int) -> Phases:
     """The phases of a configuration.
 
     Args:
-        first: what holds from the first update on, from the run's own settings.
+        first: the values from the first update on, from the run's own settings.
         entries: `phases` of the configuration: a list of mappings with `start` and at least one other key of
-            `Phase`; what an entry does not name keeps the value it had. `lr` without `source_lr` sets both.
+            `Phase`; a value that an entry does not name stays as it was. `lr` without `source_lr` sets both.
         steps: codec updates of the run.
 
     Raises:

@@ -20,7 +20,7 @@ def _width(paper: Any, tiny: Any, *, _root_: DictConfig) -> int:
         return int(paper)
     quality = _root_.quality
     if not isinstance(quality, int) or not 1 <= quality <= len(paper):
-        raise ValueError(f"`quality` (={quality}) must be a integer from 1 to {len(paper)}")
+        raise ValueError(f"`quality` (={quality}) must be an integer from 1 to {len(paper)}")
     return int(paper[quality - 1])
 
 
@@ -35,7 +35,7 @@ def _label(group: str, *, _root_: DictConfig) -> str:
 
 
 def register_resolvers() -> None:
-    """Make the resolvers that conf/ uses known to OmegaConf."""
+    """Register the resolvers that conf/ uses with OmegaConf."""
     OmegaConf.register_new_resolver("width", _width, replace=True)
     OmegaConf.register_new_resolver("by_size", _by_size, replace=True)
     OmegaConf.register_new_resolver("label", _label, replace=True)

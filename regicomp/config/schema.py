@@ -1,8 +1,8 @@
-"""What a single setting may be: rules that stand beside the fields of the settings' dataclasses, and their reader.
+"""Rules for single settings, which stand beside the fields of the settings' dataclasses, and their reader.
 
-A dataclass's fields are the settings of one part of the configuration. What makes a field also says what its setting
-may be, such as `alpha: float = number(at_least=0)`. Nothing here imports torch, so that a wrong setting is refused
-within a second or two.
+A dataclass's fields are the settings of one part of the configuration. The function that makes a field also states
+its setting's rule, such as `alpha: float = number(at_least=0)`. Nothing here imports torch, so that a wrong setting is
+refused within a second or two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REQUIRED: Any = object()
 
 
 class Rule(NamedTuple):
-    """What a setting must satisfy, and how to say so."""
+    """A condition on a setting, and its description in messages."""
 
     holds: Callable[[Any], bool]
     expected: str
@@ -52,7 +52,7 @@ def _are_strings(value: Any) -> bool:
 
 
 def rule(holds: Callable[[Any], bool], expected: str, null: bool = False, absent: Any = _REQUIRED) -> Rule:
-    """A rule; with `null`, null is right too."""
+    """A rule; with `null`, null is allowed, too."""
     if null:
         return Rule(lambda value: value is None or holds(value), f"{expected}, or null", absent)
     return Rule(holds, expected, absent)

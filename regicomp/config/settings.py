@@ -98,7 +98,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Strategy:
-    """`strategy`: the processes of a run and what they compute on."""
+    """`strategy`: the processes of a run and their devices."""
 
     accelerator: str = one_of("auto", "cpu", "gpu")
     devices: int | str = setting(
@@ -110,7 +110,7 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Logger:
-    """`logger`: what is written besides the record and metrics.csv."""
+    """`logger`: logs besides the record and metrics.csv."""
 
     wandb: bool = boolean()
     project: str = string()
@@ -118,7 +118,7 @@ class Logger:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`optimizer`: how both networks' parameters move."""
+    """`optimizer`: the method and the learning rates of both networks."""
 
     name: str = one_of("adam", "soap", "muon")
     lr: float = number(at_least=0)
@@ -146,7 +146,7 @@ class Average:
 
 @dataclass(frozen=True)
 class Trainer:
-    """`trainer`: how long, and what happens how often."""
+    """`trainer`: the length of the run, and the intervals of logging and checkpoints."""
 
     max_steps: int = integer(1)
     log_every: int = integer(1)
@@ -156,7 +156,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Guard:
-    """`guard`: what follows updates that are not finite."""
+    """`guard`: the reaction to updates that are not finite."""
 
     patience: int = integer(1)
     action: str = one_of("rollback", "stop")
@@ -167,7 +167,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`evaluation`: what is measured after training."""
+    """`evaluation`: the measurement after training."""
 
     workers: int = integer(1)
     images: int | None = integer(1, null=True)
@@ -180,7 +180,7 @@ class Settings:
     quality: int = integer(QUALITIES[0], QUALITIES[-1])
     size: str = one_of("paper", "tiny")
     seed: int = integer(0, 2**63 - 1)
-    variant: str | None = string(null=True)  # resolved: what is unusual about a regularized run, where null
+    variant: str | None = string(null=True)  # resolved: the unusual settings of a regularized run, where null
     backbone: ClassSpec = class_spec(N=an_integer(1), M=an_integer(1))
     source: ClassSpec | None = class_spec(  # resolved: None where no q_θ is built
         patch=an_integer(1),
@@ -198,7 +198,7 @@ class Settings:
     logger: Logger = part(Logger)
     guard: Guard = part(Guard)
     evaluation: Evaluation = part(Evaluation)
-    phases: Phases = anything()  # resolved: what holds at which codec update; of one phase where the list is empty
+    phases: Phases = anything()  # resolved: the values at each codec update; one phase where the list is empty
     testsets: list[str] = strings()
     deterministic: bool = boolean()
     precision: str = one_of("auto", "bf16", "float32")
@@ -212,13 +212,13 @@ class Settings:
 
     backbone_label: str = follows("")  # the options' names, under which a record files the run
     source_label: str | None = follows()
-    training_data: Sequence[str] = follows(())  # what the run is trained on, for its record
+    training_data: Sequence[str] = follows(())  # the training data, for the record
     config_hash: str = follows("")  # equal for settings that compute the same result
     composed: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)  # the configuration, as data
 
     @property
     def uses_phases(self) -> bool:
-        """Whether anything changes in mid-run."""
+        """Whether any setting changes during the run."""
         return bool(self.composed.get("phases"))
 
 

@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
 
 
 class Patience(NamedTuple):
-    """How long to bear a bad line."""
+    """Retries, waits and time limits of a download."""
 
     attempts: int = 5  # in a row without a single new byte
     wait: float = 1.0  # seconds before the second attempt, doubled before each further one

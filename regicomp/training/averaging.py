@@ -1,4 +1,4 @@
-"""Exponentially averaged weights: what a run exports and measures where `average.decay` is set."""
+"""Exponentially averaged weights: the weights that a run exports and measures where `average.decay` is set."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Average(nn.Module):
     """Moving averages of parameters, a part of their module's state but no buffers, which DDP would send around.
 
     Lightning's callback averages a copy of the whole module, the guard's counts and the noise's place included, and
-    stores the averages under the parameters' names; here a checkpoint stays one to go on from.
+    stores the averages under the parameters' names; here a checkpoint stays one that a run can resume from.
 
     Args:
         parameters: of the networks that are trained.
-        decay: what the averages keep in each update; less in the first ones, (1 + step) / (10 + step).
+        decay: share that the averages keep in each update; less in the first ones, (1 + step) / (10 + step).
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:

@@ -79,7 +79,7 @@ class Stopwatch(Callback):
         self._before, self._started = self.seconds(), None
 
     def state_dict(self) -> dict[str, float]:
-        """What a checkpoint keeps."""
+        """The seconds so far, for a checkpoint."""
         return {"seconds": self.seconds()}
 
 
@@ -133,7 +133,7 @@ def find(setting: str | None, folder: Path, identity: dict[str, Any]) -> Path | 
         return path
     if there:
         raise ValueError(
-            f"`ckpt` (=last): none of the {len(there)} checkpoints in {folder} can be read; remove them to begin anew"
+            f"`ckpt` (=last): none of the {len(there)} checkpoints in {folder} can be read; remove them to start again"
         )
     return None
 

@@ -35,20 +35,20 @@ _ALARMS = (
     _Alarm(
         "no entropy",
         lambda row, capped: row.get("source_bpp", 24.0) < _NO_ENTROPY_BPP,
-        "H_θ(X|X̂) has fallen to 0: nothing of x is left to be told, so the regularizer has nothing to act on; lower "
+        "H_θ(X|X̂) has fallen to 0: q_θ predicts x from x̂ without error, so the regularizer has no effect; lower "
         "`quality` or `objective.lmbda`",
     ),
     _Alarm(
         "pressure",
         lambda row, capped: capped >= _MOSTLY,
-        "the pressure has long been at its cap: the regularizer pushes as hard as the distortion pulls; lower "
+        "the pressure has long been at its cap: the regularizer gradient is as large as the distortion gradient; lower "
         "`reg.alpha`, lengthen `reg.ramp_steps`, or raise `reg.max_pressure` on purpose",
     ),
 )
 
 
 class Alarms:
-    """Told when a state has lasted for `rows` logged rows, once until it ends.
+    """Warnings about states that have lasted for `rows` logged rows, one until the state ends.
 
     Args:
         rows: consecutive logged rows.

@@ -1,4 +1,4 @@
-"""What a run will cost, before it is paid for: `plan=true` measures ten real updates of each batch shape and stops."""
+"""The cost of a run, estimated in advance: `plan=true` measures ten real updates of each batch shape and stops."""
 
 from __future__ import annotations
 

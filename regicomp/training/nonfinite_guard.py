@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Counts(NamedTuple):
-    """What the guard has seen, read from the device."""
+    """The guard's counts, read from the device."""
 
     skipped: int  # updates skipped so far
     row: int  # of them, those just before now, in a row
@@ -86,7 +86,7 @@ class Guard(nn.Module):
         return Counts(*map(int, found))
 
     def lowering(self) -> float:
-        """What α and the learning rates are multiplied with: 1 until the run goes back. Waits for the device."""
+        """Factor of α and the learning rates: 1 until the run goes back. Waits for the device."""
         return self.lower ** self.read().lowered
 
 

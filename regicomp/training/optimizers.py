@@ -101,7 +101,7 @@ class _Mixed(torch.optim.Optimizer):
                 p.sub_(_unfolded(self._update(group, self.state[p], _folded(gradient), good), p))  # pyright: ignore
 
     def _update(self, group: dict[str, Any], state: dict[str, Any], gradient: Tensor, good: Tensor) -> Tensor:
-        """What to subtract from a weight, (A, T, B), whose gradient is (A, T, B) and zero where `good` is 0."""
+        """The update to subtract from a weight, (A, T, B), whose gradient is (A, T, B) and zero where `good` is 0."""
         raise NotImplementedError
 
     def _adam(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:

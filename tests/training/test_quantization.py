@@ -32,9 +32,9 @@ def test_shares_cover_the_batch(world: int, parts: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 2, 2), (4, 6, 2, 2)])
-def test_noise_for_another_batch_is_refused(composed: Composed, shape: tuple[int, ...]) -> None:
+def test_noise_for_another_batch_is_refused(resolved: Resolved, shape: tuple[int, ...]) -> None:
     """It would be broadcast: one crop would be computed as many."""
-    module = build_networks(composed("backbone=hyperprior", "reg.alpha=0"))[0].train()
+    module = build_networks(resolved("backbone=hyperprior", "reg.alpha=0")).train()
     module.noise.rows = share(4, 1, 2)
     with pytest.raises(ValueError, match=rf"2 crops .* batch of {shape[0]}"):
         module.noise.like(torch.zeros(shape), folded=False)
@@ -46,8 +46,8 @@ def test_noise_for_another_batch_is_refused(composed: Composed, shape: tuple[int
 
 
 @pytest.mark.parametrize("rows", [share(8, 0, 1), share(8, 1, 2), share(8, 0, 1, 1, 4)])
-def test_flops_of_a_crop_do_not_depend_on_how_the_batch_is_shared_out(composed: Composed, rows: Rows) -> None:
-    module = build_networks(composed("reg.alpha=0.1"))[0].train()
+def test_flops_of_a_crop_do_not_depend_on_how_the_batch_is_shared_out(resolved: Resolved, rows: Rows) -> None:
+    module = build_networks(resolved("reg.alpha=0.1")).train()
     expected = flops_a_crop(module, 64)
     module.noise.rows = rows
     assert flops_a_crop(module, 64) == expected
