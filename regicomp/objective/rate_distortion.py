@@ -90,6 +90,11 @@ class RateDistortion:
         self.lmbda = lmbda
         self.kind = distortion
 
+    @property
+    def sees_scales_alike(self) -> bool:
+        """Whether an error counts alike as fine grain and as a shift of an image's colours; for MS-SSIM it does not."""
+        return self.kind == "mse"
+
     def distortion(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """D of a batch, scalar."""
         if self.kind == "mse":

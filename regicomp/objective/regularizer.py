@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from regicomp.config.phases import Phases
 from regicomp.distributed import collectives
+from regicomp.objective import scales
 from regicomp.objective.rate_distortion import RateDistortion
 
 
@@ -40,6 +41,7 @@ class Shape(NamedTuple):
 
     project: bool = False  # take out its component along the pull, which alone does what a smaller λ does
     per_image: bool = False  # press every image of the batch as hard as the batch as a whole
+    by_scale: bool = False  # bound the pressure in each scale, image and colour: where D does not see them alike
 
     def of(self, push: Tensor, pull: Tensor) -> Tensor:
         """The shaped push.
@@ -84,11 +86,11 @@ def pressure(push: Tensor, pull: Tensor, alpha: float, max_pressure: float, shap
         shape: what is made of the push.
     """
     shaped, against = shape.of(push, pull), collectives.norm(pull).clamp_min(_TINY)
+    along = collectives.dot(push, pull) / (collectives.norm(push) * against).clamp_min(_TINY)
     rho = alpha * collectives.norm(shaped) / against
-    scale = (max_pressure / rho.clamp_min(_TINY)).clamp_max(1.0)
-    return shaped, Pressure(
-        rho, scale, collectives.dot(push, pull) / (collectives.norm(push) * against).clamp_min(_TINY)
-    )
+    if shape.by_scale:
+        return scales.bounded(shaped, pull, alpha, max_pressure), Pressure(rho, torch.ones_like(rho), along)
+    return shaped, Pressure(rho, (max_pressure / rho.clamp_min(_TINY)).clamp_max(1.0), along)
 
 
 class _Reverse(torch.autograd.Function):
@@ -154,7 +156,7 @@ class Regularizer(nn.Module):
         self.objective = objective
         self.schedule = schedule
         self.max_pressure = max_pressure
-        self.shape = shape
+        self.shape = shape._replace(by_scale=shape.by_scale or not objective.sees_scales_alike)
         self.lowering = 1.0  # what a numerical guard multiplies α with
         self.register_buffer("capped", torch.zeros(()))  # updates in which the bound acted, so far
         self.register_buffer("rho", torch.zeros(()))  # ρ of the latest update; 0 where α was 0
@@ -172,7 +174,7 @@ class Regularizer(nn.Module):
         """Keep on the device what `read_pressure` will read; no value is read back here."""
         self.rho.copy_(found.rho)
         self.along.copy_(found.along)
-        self.capped.add_(found.scale < 1)
+        self.capped.add_(found.rho > self.max_pressure)
 
     def _record_nothing(self) -> None:
         self.rho.zero_()
