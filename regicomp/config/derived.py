@@ -29,8 +29,12 @@ def config_hash(composed: Mapping[str, Any]) -> str:
         plain.pop("phases", None)
     if plain.get("evaluation", {}).get("images") is None:
         plain.pop("evaluation", None)
+    if plain.get("rate") == {"kind": "fixed"}:  # what came later than the records, where it is as it was before
+        plain.pop("rate")
+    if plain.get("reg", {}).get("pressure", 0) is None:
+        del plain["reg"]["pressure"]
     optimizer = plain.get("optimizer", {})
-    if optimizer.get("name") == "adam":  # newer than the records, at the value in force before
+    if optimizer.get("name") == "adam":  # the same
         for key, usual in {"name": "adam", "betas": [0.9, 0.999], "warmup": 0}.items():
             if optimizer.get(key) == usual:
                 del optimizer[key]

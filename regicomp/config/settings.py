@@ -60,10 +60,42 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """`rate`: one codec for one λ, or for all of them."""
+
+    kind: str = one_of("fixed", "variable")
+    lambdas: list[float] | None = setting(  # resolved: of the levels; None where the rate is fixed
+        rule(
+            lambda v: _numbers_above_0(v) and len(v) >= 2 and v == sorted(set(v)),
+            "at least two numbers greater than 0, in rising order",
+            null=True,
+            absent=None,
+        )
+    )
+    gains: list[float] | None = setting(  # resolved: of the first and the last level before training
+        rule(
+            lambda v: _numbers_above_0(v) and len(v) == 2,
+            "two numbers greater than 0, such as [0.35, 1.6]",
+            null=True,
+            absent=None,
+        )
+    )
+
+
+def _numbers_above_0(value: Any) -> bool:
+    return isinstance(value, list) and all(map(a_number(above=0).holds, value))
+
+
+_LEVELS = 6  # qualities whose λ are the levels' by default
+_GAINS_FROM_SCRATCH, _GAINS_OF_TRAINED = [0.35, 1.6], [1.0, 1.0]
+
+
+@dataclass(frozen=True)
 class Regularizer:
     """`reg`: -α H_θ(X|X̂), its schedule, and the order in which both networks learn."""
 
-    alpha: float = number(at_least=0)
+    alpha: float = number(at_least=0)  # resolved: the pressure, where that is given
+    pressure: float | None = number(above=0, null=True)
     order: str = one_of("codec_first", "source_first")
     form: str = one_of("one_pass", "two_pass")
     source_steps: int = integer(1)
@@ -189,6 +221,7 @@ class Settings:
         initial_scale=a_number(above=0),
     )
     objective: Objective = part(Objective)
+    rate: Rate = part(Rate)
     regularizer: Regularizer = part(Regularizer, key="reg")
     optimizer: Optimizer = part(Optimizer)
     average: Average = part(Average)
@@ -236,6 +269,8 @@ def resolve(cfg: DictConfig | Mapping[str, Any]) -> Settings:
     raw = read(Settings, cfg)
     composed: Any = OmegaConf.to_container(cfg, resolve=True)
     steps, reg, data = raw.trainer.max_steps, raw.regularizer, raw.data
+    if reg.pressure is not None:
+        reg = dataclasses.replace(reg, alpha=reg.pressure)
     first = phases.Phase(0, data.crop, data.batch_size, raw.optimizer.lr, raw.optimizer.source_lr, reg.alpha)
     schedule = phases.read(first, composed["phases"], steps)
     warmup = min(2000, steps // 20) if reg.warmup_steps is None else reg.warmup_steps
@@ -250,6 +285,7 @@ def resolve(cfg: DictConfig | Mapping[str, Any]) -> Settings:
         objective=dataclasses.replace(
             raw.objective, lmbda=float(raw.objective.by_quality[raw.quality - 1] if lmbda is None else lmbda)
         ),
+        rate=_rate(raw, lmbda),
         regularizer=dataclasses.replace(
             reg,
             warmup_steps=warmup,
@@ -266,6 +302,23 @@ def resolve(cfg: DictConfig | Mapping[str, Any]) -> Settings:
     )
     checks.check(settings)
     return settings
+
+
+def _rate(raw: Settings, lmbda: float | None) -> Rate:
+    """`rate`, resolved."""
+    if raw.rate.kind == "fixed":
+        return raw.rate
+    if lmbda is not None:
+        raise ValueError(
+            f"`objective.lmbda` (={lmbda}) must be null with rate=variable, whose levels have the λ of rate.lambdas"
+        )
+    before = _GAINS_FROM_SCRATCH if raw.init_from is None else _GAINS_OF_TRAINED
+    lambdas, gains = raw.rate.lambdas, raw.rate.gains
+    return dataclasses.replace(
+        raw.rate,
+        lambdas=[float(v) for v in (raw.objective.by_quality[:_LEVELS] if lambdas is None else lambdas)],
+        gains=[float(v) for v in (before if gains is None else gains)],
+    )
 
 
 def as_yaml(settings: Settings) -> str:

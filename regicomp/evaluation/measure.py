@@ -49,27 +49,56 @@ def measure(
         RuntimeError: a decoded image is not the encoder's reconstruction.
     """
     started = time.perf_counter()
-    entries: dict[str, Any] = {}
-    for testset in testsets:
-        with tqdm(total=len(testset.images), desc=f"measuring on {testset.name}", unit="image", leave=False) as bar:
-            entries[testset.name] = round_trip.evaluate(codec, testset, source, bar, helpers)
+    qualities = [None] if codec.levels is None else [float(k + 1) for k in range(codec.levels)]
+    found = [_at(quality, codec, source, testsets, helpers) for quality in qualities]
+    if codec.levels is None:
+        measured: dict[str, Any] = {"testsets": found[0]}
+    else:
+        measured = {
+            "levels": [
+                {"quality": quality, "lmbda": float(lmbda), "testsets": entries}
+                for quality, lmbda, entries in zip(qualities, codec.lambdas, found, strict=True)
+            ]
+        }
     written = {
         "schema": record.SCHEMA,
         "run": run,
-        "testsets": entries,
+        **measured,
         "timing": {**timing, "evaluation_seconds": time.perf_counter() - started},
     }
     if collectives.rank() != 0:
         return Measured(written, {})
     curves = {t.name: {a.name: classical_codecs.cached(a, t) for a in classical_codecs.QUICK} for t in testsets}
-    rivals = {
-        testset: {name: classical_codecs.psnr_at(points, entries[testset]["bpp"]) for name, points in by_name.items()}
-        for testset, by_name in curves.items()
-    }
+    rivals = [
+        {
+            testset: {
+                name: classical_codecs.psnr_at(points, entries[testset]["bpp"]) for name, points in of_set.items()
+            }
+            for testset, of_set in curves.items()
+        }
+        for entries in found
+    ]
     record.print_table(written, rivals)
     first = testsets[0]
     label = f"{run['backbone']}, α = {run['alpha']:g}"
-    summary_picture.draw(run_dir / "summary.png", codec, first, entries[first.name], curves[first.name], label)
+    shown = [entries[first.name] for entries in found]
+    summary_picture.draw(run_dir / "summary.png", codec, first, shown, curves[first.name], label)
     files.write_json(run_dir / "results.json", written)  # last: a run that has its record is finished
     print(f"record: {run_dir / 'results.json'}\npicture: {run_dir / 'summary.png'}")
     return Measured(written, curves)
+
+
+def _at(
+    quality: float | None,
+    codec: round_trip.Codec,
+    source: SourceModel | None,
+    testsets: list[TestSet],
+    helpers: round_trip.Helpers | None,
+) -> dict[str, Any]:
+    """The entries of all test sets at one quality."""
+    entries: dict[str, Any] = {}
+    for testset in testsets:
+        told = f"measuring on {testset.name}" + ("" if quality is None else f" at quality {quality:g}")
+        with tqdm(total=len(testset.images), desc=told, unit="image", leave=False) as bar:
+            entries[testset.name] = round_trip.evaluate(codec, testset, source, bar, helpers, quality)
+    return entries

@@ -6,7 +6,7 @@ import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -36,14 +36,33 @@ def read(path: Path) -> dict[str, Any]:
     return record
 
 
+class Point(NamedTuple):
+    """What a codec was measured at: a run's only point, or one of a codec of variable rate."""
+
+    quality: float | None
+    lmbda: float | None
+    testsets: dict[str, Any]  # as in the record
+
+
+def points(record: dict[str, Any]) -> list[Point]:
+    """A record's points: a level each where the rate is variable, else one."""
+    if "levels" not in record:
+        run = record["run"]
+        return [Point(run.get("quality"), run.get("lmbda"), record["testsets"])]
+    return [Point(level["quality"], level["lmbda"], level["testsets"]) for level in record["levels"]]
+
+
 def _cell(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def print_table(record: dict[str, Any], anchors: dict[str, dict[str, float | None]] | None = None) -> None:
-    """Print a row a test set; `anchors` gives, by test set and codec, the PSNR in dB at the run's rate."""
-    run = record["run"]
-    alpha = "" if run.get("alpha") is None else f", α = {run['alpha']:g}, λ = {run['lmbda']:g}"
+def print_table(record: dict[str, Any], anchors: list[dict[str, dict[str, float | None]]] | None = None) -> None:
+    """Print a row a test set and point; `anchors` gives for each point, by test set and codec, the PSNR in dB at its
+    rate."""
+    run, measured = record["run"], points(record)
+    alpha = "" if run.get("alpha") is None else f", α = {run['alpha']:g}"
+    if alpha and len(measured) == 1 and measured[0].lmbda is not None:
+        alpha += f", λ = {measured[0].lmbda:g}"
     table = Table(title=f"{run['backbone']}{alpha}, {run.get('steps')} steps, seed {run.get('seed')}")
     columns = [
         "test set",
@@ -56,23 +75,29 @@ def print_table(record: dict[str, Any], anchors: dict[str, dict[str, float | Non
         "encode s",
         "decode s",
     ]
-    rivals = sorted({name for rows in (anchors or {}).values() for name in rows})
+    if len(measured) > 1:
+        columns[1:1] = ["quality", "λ"]
+    rivals = sorted({name for of_point in anchors or [] for rows in of_point.values() for name in rows})
     for column in [*columns, *(f"{name} dB" for name in rivals)]:
         table.add_column(column, justify="left" if column == "test set" else "right")
-    for name, entry in record["testsets"].items():
-        images = entry["images"]
-        seconds = [sum(i[key] for i in images) / len(images) for key in ("encode_seconds", "decode_seconds")]
-        table.add_row(
-            name,
-            str(len(images)),
-            _cell(entry["bpp"], 4),
-            _cell(entry["bpp_estimated"], 4),
-            _cell(entry["psnr_db"], 3),
-            _cell(entry["ms_ssim"], 4),
-            _cell(entry["source_bpp"], 3),
-            *(_cell(s, 2) for s in seconds),
-            *(_cell((anchors or {}).get(name, {}).get(rival), 3) for rival in rivals),
-        )
+    for name in measured[0].testsets:
+        for k, point in enumerate(measured):
+            entry = point.testsets[name]
+            images = entry["images"]
+            seconds = [sum(i[key] for i in images) / len(images) for key in ("encode_seconds", "decode_seconds")]
+            of_rivals = anchors[k].get(name, {}) if anchors else {}
+            table.add_row(
+                name,
+                *([f"{point.quality:g}", f"{point.lmbda:g}"] if len(measured) > 1 else []),
+                str(len(images)),
+                _cell(entry["bpp"], 4),
+                _cell(entry["bpp_estimated"], 4),
+                _cell(entry["psnr_db"], 3),
+                _cell(entry["ms_ssim"], 4),
+                _cell(entry["source_bpp"], 3),
+                *(_cell(s, 2) for s in seconds),
+                *(_cell(of_rivals.get(rival), 3) for rival in rivals),
+            )
     Console(width=None if Console().is_terminal else 140).print(table)
     if rivals:
         print(f"{', '.join(rivals)}: PSNR at the run's bpp on the same images (Pillow; - where out of its range)")

@@ -18,11 +18,14 @@ from regicomp.distributed import collectives
 from regicomp.evaluation.metrics import ImageResult, average, ms_ssim_of, psnr_db, psnr_of
 from regicomp.image_codec.codec import Codec, to_pixels, to_tensor
 from regicomp.source.base import SourceModel
+from regicomp.source.told_level import told_of
 
 
 @torch.inference_mode()
-def evaluate_image(codec: Codec, name: str, pixels: Pixels, source: SourceModel | None = None) -> ImageResult:
-    """Code an image to a file and back, and measure.
+def evaluate_image(
+    codec: Codec, name: str, pixels: Pixels, source: SourceModel | None = None, quality: float | None = None
+) -> ImageResult:
+    """Code an image to a file and back, and measure; at `quality`, where the codec is of variable rate.
 
     The encoder's reconstruction takes y and what was predicted of it from `encode`, and x̂ from `decode` if ŷ is equal
     to the bit.
@@ -34,12 +37,12 @@ def evaluate_image(codec: Codec, name: str, pixels: Pixels, source: SourceModel 
     with tempfile.TemporaryDirectory() as folder, codec.remembering():
         path = Path(folder) / "image.rgc"
         started = time.perf_counter()
-        path.write_bytes(codec.encode(pixels))
+        path.write_bytes(codec.encode(pixels, quality))
         encoded = time.perf_counter()
         x_hat = codec.decode(path.read_bytes())
         decoded = time.perf_counter()
         size = path.stat().st_size
-        expected, estimated = codec.reconstruct(pixels)
+        expected, estimated = codec.reconstruct(pixels, quality)
     rounded = to_pixels(x_hat)
     if not np.array_equal(rounded, to_pixels(expected)):
         worst = float((x_hat - expected).abs().max()) * 255
@@ -48,6 +51,8 @@ def evaluate_image(codec: Codec, name: str, pixels: Pixels, source: SourceModel 
             "encoder and decoder have lost step"
         )
     x = to_tensor(pixels)
+    if quality is not None and source is not None and (told := told_of(source)) is not None:
+        told.set(torch.tensor([quality]))
     similarity, similarity_db = ms_ssim_of(pixels, rounded)
     return ImageResult(
         name=name,
@@ -66,8 +71,10 @@ def evaluate_image(codec: Codec, name: str, pixels: Pixels, source: SourceModel 
     )
 
 
-def measure(codec: Codec, image: TestImage, source: SourceModel | None = None) -> ImageResult:
-    """Load an image and measure it.
+def measure(
+    codec: Codec, image: TestImage, source: SourceModel | None = None, quality: float | None = None
+) -> ImageResult:
+    """Load an image and measure it; at `quality`, where the codec is of variable rate.
 
     Raises:
         ValueError: the image or its container is refused; the image is named.
@@ -75,7 +82,7 @@ def measure(codec: Codec, image: TestImage, source: SourceModel | None = None) -
         OSError: the disk failed.
     """
     try:
-        return evaluate_image(codec, image.name, image.load(), source)
+        return evaluate_image(codec, image.name, image.load(), source, quality)
     except OSError:
         raise
     except Exception as error:
@@ -88,7 +95,7 @@ def measure(codec: Codec, image: TestImage, source: SourceModel | None = None) -
 class Helpers(Protocol):
     """Processes that measure images."""
 
-    def measure(self, images: Sequence[TestImage]) -> Iterator[tuple[int, ImageResult]]:
+    def measure(self, images: Sequence[TestImage], quality: float | None = None) -> Iterator[tuple[int, ImageResult]]:
         """Each image's number in the list and its result, as they come."""
         ...
 
@@ -99,6 +106,7 @@ def evaluate(
     source: SourceModel | None = None,
     bar: tqdm[Any] | None = None,
     helpers: Helpers | None = None,
+    quality: float | None = None,
 ) -> dict[str, Any]:
     """Measure a codec on a test set; the test set's entry in the record.
 
@@ -110,10 +118,14 @@ def evaluate(
         source: q_θ, to measure H_θ(X|X̂) too.
         bar: moved on after each image.
         helpers: processes that measure this process's share with the same codec and q_θ; None: this one does.
+        quality: at which a codec of variable rate is measured.
     """
     world = collectives.world()
     share = testset.images[collectives.rank() :: world]
-    measured = helpers.measure(share) if helpers else ((k, measure(codec, i, source)) for k, i in enumerate(share))
+    if helpers:
+        measured = helpers.measure(share, quality)
+    else:
+        measured = ((k, measure(codec, image, source, quality)) for k, image in enumerate(share))
     results: dict[int, ImageResult] = {}
     for k, result in measured:
         results[k] = result

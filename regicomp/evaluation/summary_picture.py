@@ -24,13 +24,17 @@ def _show(axes: Axes, pixels: Pixels, title: str) -> None:
     axes.set_axis_off()
 
 
-def _plot_curves(axes: Axes, curves: dict[str, list[dict[str, Any]]], entry: dict[str, Any], label: str) -> None:
+def _plot_curves(
+    axes: Axes, curves: dict[str, list[dict[str, Any]]], entries: list[dict[str, Any]], label: str
+) -> None:
     for name, points in curves.items():
         axes.plot([p["bpp"] for p in points], [p["psnr_db"] for p in points], marker=".", label=name)
-    axes.plot([entry["bpp"]], [entry["psnr_db"]], marker="*", markersize=14, linestyle="none", label=label)
-    axes.set_xlim(0, max(1.0, 2 * entry["bpp"]))
+    rates, qualities = [e["bpp"] for e in entries], [e["psnr_db"] for e in entries]
+    line = "none" if len(entries) == 1 else "solid"
+    axes.plot(rates, qualities, marker="*", markersize=14, linestyle=line, label=label)
+    axes.set_xlim(0, max(1.0, 2 * rates[0], 1.1 * max(rates)))
     near = [p["psnr_db"] for points in curves.values() for p in points if p["bpp"] <= axes.get_xlim()[1]]
-    axes.set_ylim(min([entry["psnr_db"], *near]) - 1, max([entry["psnr_db"], *near]) + 1)
+    axes.set_ylim(min([*qualities, *near]) - 1, max([*qualities, *near]) + 1)
     axes.set_xlabel("rate [bits per pixel]")
     axes.set_ylabel("PSNR [dB]")
     axes.grid(alpha=0.3)
@@ -41,7 +45,7 @@ def draw(
     path: Path,
     codec: Codec,
     testset: TestSet,
-    entry: dict[str, Any],
+    entries: list[dict[str, Any]],
     curves: dict[str, list[dict[str, Any]]],
     label: str,
 ) -> None:
@@ -51,9 +55,9 @@ def draw(
         path: the PNG, replaced whole.
         codec: the trained codec.
         testset: its images.
-        entry: the test set's entry in the record.
+        entries: the test set's entries in the record, one for each level; reconstructions are of the middle one.
         curves: anchors' points by name.
-        label: of the run's point.
+        label: of the run's points.
     """
     matplotlib.use("Agg")
     shown = testset.images[:_SHOWN]
@@ -61,14 +65,16 @@ def draw(
     halves = figure.subfigures(1, 2, width_ratios=(1.25, 1), squeeze=False)
     left, right = halves[0, 0], halves[0, 1]
     grid = left.subplots(len(shown), 2, squeeze=False)
+    entry = entries[(len(entries) - 1) // 2]
+    quality = None if codec.levels is None else 1.0 + (len(entries) - 1) // 2
     for (original, coded), image, row in zip(grid, shown, entry["images"], strict=False):
         pixels = image.load()
         _show(original, pixels, f"{image.name}, {row['width']}x{row['height']}")
-        x_hat = to_pixels(codec.decode(codec.encode(pixels)))
+        x_hat = to_pixels(codec.decode(codec.encode(pixels, quality)))
         _show(coded, x_hat, f"{row['bpp']:.3f} bpp, {row['psnr_db']:.2f} dB")
     axes = right.subplots()
     axes.set_title(f"{testset.name}: average of {len(entry['images'])} images, bytes on disk")
-    _plot_curves(axes, curves, entry, label)
+    _plot_curves(axes, curves, entries, label)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     write_bytes(path, buffer.getvalue())

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:  # a process imports this module before it has quieted the libraries below
     from regicomp.data.testsets import TestImage
@@ -50,9 +50,9 @@ def _serve(pipe: Connection, files: Files, threads: int) -> None:
             pipe.send(_sendable(error))
             return
         while True:
-            image = pipe.recv()
+            image, quality = pipe.recv()
             try:
-                pipe.send(round_trip.measure(codec, image, source))
+                pipe.send(round_trip.measure(codec, image, source, quality))
             except Exception as error:
                 pipe.send(_sendable(error))
 
@@ -61,6 +61,9 @@ def _sendable(error: Exception) -> Exception:
     """The error itself if it is one of Python's own, which its arguments rebuild elsewhere, else its description."""
     plain = type(error).__module__ == "builtins" and all(isinstance(a, str | int) for a in error.args)
     return error if plain else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+_Task: TypeAlias = "tuple[TestImage, float | None]"  # an image, and the quality that it is measured at
 
 
 class _Process(NamedTuple):
@@ -81,39 +84,42 @@ class Processes:
         self._context = mp.get_context("spawn")  # a fork would share PyTorch's threads and the GPU
         self._running: list[_Process] = []
 
-    def measure(self, images: Sequence[TestImage]) -> Iterator[tuple[int, ImageResult]]:
+    def measure(self, images: Sequence[TestImage], quality: float | None = None) -> Iterator[tuple[int, ImageResult]]:
         """Measure images; each one's number in the list and its result, as they come.
+
+        Args:
+            images: what is measured.
+            quality: at which, where the codec is of variable rate.
 
         Raises:
             ValueError: an image is refused; it is named.
             RuntimeError: an image failed or ended its process; it is named.
         """
         self._start(min(self._count, len(images)))
-        left = iter(enumerate(images))
+        left = iter(enumerate((image, quality) for image in images))
         busy: dict[Connection, tuple[int, _Process]] = {}
         for process in self._running:
-            self._hand_on(process, left, images, busy)
+            self._hand_on(process, left, busy)
         while busy:
             for pipe in wait(list(busy)):
                 assert isinstance(pipe, Connection)
                 number, process = busy.pop(pipe)
                 result = self._answer(process, images[number].name)
-                self._hand_on(process, left, images, busy)
+                self._hand_on(process, left, busy)
                 yield number, result
 
     def _hand_on(
         self,
         process: _Process,
-        left: Iterator[tuple[int, TestImage]],
-        images: Sequence[TestImage],
+        left: Iterator[tuple[int, _Task]],
         busy: dict[Connection, tuple[int, _Process]],
     ) -> None:
         """Give a process the next image, if there is one."""
-        number, image = next(left, (len(images), None))
-        if image is None:
+        number, task = next(left, (0, None))
+        if task is None:
             return
         with contextlib.suppress(BrokenPipeError):  # it has ended, which its answer tells
-            process.pipe.send(image)
+            process.pipe.send(task)
         busy[process.pipe] = number, process
 
     def _answer(self, process: _Process, name: str) -> ImageResult:

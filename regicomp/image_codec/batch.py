@@ -126,9 +126,10 @@ def describe(data: bytes, max_pixels: int) -> list[str]:
     known = sum(len(s) for s in container.streams) + sum(len(packed) for _, packed in beside if packed is not None)
     mode = ("grey" if container.grey else "RGB") + (" with alpha" if container.alpha is not None else "")
     tiles = f", transforms in tiles of {container.tile}" if container.tile else ""
+    quality = "" if container.quality is None else f", quality {container.quality / bitstream.QUALITY_UNIT:g}"
     return [
-        f"  {container.width}x{container.height} {mode}, format {bitstream.VERSION}, "
-        f"codec {container.fingerprint.hex()}{tiles}",
+        f"  {container.width}x{container.height} {mode}, format {container.version}, "
+        f"codec {container.fingerprint.hex()}{tiles}{quality}",
         *parts,
         share("header", len(data) - known),
         share("all", len(data)),

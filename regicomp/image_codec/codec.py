@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from regicomp.backbone import variable_rate
 from regicomp.data.images import Pixels
 from regicomp.entropy_coding import range_coder
 from regicomp.image_codec import container as bitstream
@@ -123,6 +124,7 @@ class Codec:
         self.max_pixels = max_pixels
         self._device, self._tile, self._threads = torch.device(device), tile, threads
         self._transforms = Transforms(self.network, self.stride, precision)
+        self._gains = variable_rate.gains_of(self.network)
         self._escape_bits = range_coder.guard(self.network)
         self._known_layout: _Layout | None = None
 
@@ -131,23 +133,35 @@ class Codec:
         height, width = x.shape[-2:]
         return F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
 
-    def encode(self, pixels: Pixels) -> bytes:
-        """Compress an 8-bit image (H, W, 3) to a container."""
-        return self._encode(to_tensor(pixels))
+    @property
+    def levels(self) -> int | None:
+        """Quality goes from 1 to so many; None where the codec has but one."""
+        return None if self._gains is None else self._gains.levels
 
-    def compress(self, image: Image.Image | NDArray[Any] | Tensor | Picture) -> bytes:
+    @property
+    def lambdas(self) -> tuple[float, ...]:
+        """λ of the levels; none where the codec has but one quality."""
+        return () if self._gains is None else tuple(self._gains.lambdas.tolist())
+
+    def encode(self, pixels: Pixels, quality: float | None = None) -> bytes:
+        """Compress an 8-bit image (H, W, 3) to a container; `quality` as in `compress`."""
+        return self._encode(to_tensor(pixels), quality)
+
+    def compress(self, image: Image.Image | NDArray[Any] | Tensor | Picture, quality: float | None = None) -> bytes:
         """Compress a picture to a container.
 
         Args:
             image: a Pillow image; an 8-bit array, (H, W), (H, W, 3) or (H, W, 4); a tensor in [0, 1], (3, H, W) or
                 (1, 3, H, W). Grey stays grey, alpha and an ICC profile are kept without loss.
+            quality: of a codec of variable rate, from 1 to `levels`, any number, which is rounded to thousandths;
+                None: the middle one.
 
         Raises:
-            ValueError: the picture is refused, see `regicomp.image_codec.picture`.
+            ValueError: the picture is refused, see `regicomp.image_codec.picture`, or the quality is.
             TypeError: `image` is none of these, such as a file's path.
         """
         if isinstance(image, Tensor):
-            return self._encode(self._checked(image))
+            return self._encode(self._checked(image), quality)
         if isinstance(image, np.ndarray):
             image = picture.from_array(image, self.max_pixels)
         elif isinstance(image, Image.Image):
@@ -157,7 +171,7 @@ class Codec:
                 f"`image` (of type {type(image).__name__}) must be a Pillow image, an array, a tensor or a Picture; "
                 "PIL.Image.open(…) or regicomp.image_codec.picture.read(…) reads a file"
             )
-        return self._encode(to_tensor(image.pixels), image.grey, image.alpha, image.profile)
+        return self._encode(to_tensor(image.pixels), quality, image.grey, image.alpha, image.profile)
 
     def decode(self, data: Bytes) -> Tensor:
         """Decompress a container to float32 in [0, 1], (1, 3, H, W).
@@ -213,10 +227,18 @@ class Codec:
         x_hat = self._decode(container).cpu()
         return x_hat, Picture(to_pixels(x_hat), container.grey, alpha, profile)
 
-    def reconstruct(self, pixels: Pixels) -> tuple[Tensor, float]:
-        """The encoder's own reconstruction, (1, 3, H, W) in [0, 1], and the estimated bits per pixel."""
+    def reconstruct(self, pixels: Pixels, quality: float | None = None) -> tuple[Tensor, float]:
+        """The encoder's own reconstruction, (1, 3, H, W) in [0, 1], and the estimated bits per pixel.
+
+        `quality` as in `compress`.
+        """
         height, width = pixels.shape[:2]
-        with torch.inference_mode(), _threads(self._count()), self._transforms.use(self._tile_of(width, height)):
+        with (
+            torch.inference_mode(),
+            _threads(self._count()),
+            self._transforms.use(self._tile_of(width, height)),
+            self._at(self._thousandths(quality)),
+        ):
             out = self.network(self.pad(to_tensor(pixels).to(self._device)))
         rate = float(rate_bpp(out["likelihoods"].values(), height * width))
         return out["x_hat"].clamp(0, 1)[..., :height, :width].cpu(), rate
@@ -246,9 +268,24 @@ class Codec:
             return 0 if whole else self._tile
         return AUTO_TILE if bitstream.padded_area(width, height) > bitstream.WHOLE_PIXELS else 0
 
+    def _thousandths(self, quality: float | None) -> int | None:
+        """The quality as a file names it."""
+        if self._gains is None:
+            if quality is not None:
+                raise ValueError(f"`quality` (={quality}) must be left out: this codec has one quality only")
+            return None
+        middle = (1 + self._gains.levels) / 2
+        return round(self._gains.check(middle if quality is None else quality) * bitstream.QUALITY_UNIT)
+
+    def _at(self, thousandths: int | None) -> contextlib.AbstractContextManager[None]:
+        """Within it, the network codes at this quality."""
+        quality = None if thousandths is None else thousandths / bitstream.QUALITY_UNIT
+        return variable_rate.at_quality(self.network, quality)
+
     def _encode(
         self,
         x: Tensor,
+        quality: float | None = None,
         grey: bool = False,
         alpha: NDArray[np.uint8] | None = None,
         profile: bytes | None = None,
@@ -257,7 +294,14 @@ class Codec:
         if width * height > self.max_pixels or max(width, height) > bitstream.MAX_SIDE:
             raise ValueError(f"the picture has {width}x{height} pixels, more than `max_pixels` (={self.max_pixels})")
         layout, tile, threads = self._layout(), self._tile_of(width, height), self._count()
-        with torch.inference_mode(), _threads(threads), self._transforms.use(tile), range_coder.watched() as tally:
+        level = self._thousandths(quality)
+        with (
+            torch.inference_mode(),
+            _threads(threads),
+            self._transforms.use(tile),
+            self._at(level),
+            range_coder.watched() as tally,
+        ):
             coded = self.network.compress(self.pad(x.to(self._device)))
         if _plain(coded["shape"]) != _plain(_shape(*layout.shapes, *self._strides(width, height))):
             raise ValueError("the codec's `compress` gives a `shape` that does not follow from the size of the image")
@@ -271,6 +315,7 @@ class Codec:
             None if alpha is None else picture.pack_alpha(alpha),
             None if profile is None else bitstream.deflate(profile),
             tuple(_flat(coded["strings"])),
+            quality=level,
         )
         container = bitstream.long_enough(container)
         return bitstream.pack(container._replace(check=bitstream.content_check(container, tally.encoded)))
@@ -288,6 +333,7 @@ class Codec:
             torch.inference_mode(),
             _threads(container.threads),
             self._transforms.use(container.tile),
+            self._at(container.quality),
             range_coder.watched(symbols, self._escape_bits) as tally,
             _malformed(),
         ):

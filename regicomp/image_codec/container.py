@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 MAGIC = b"RGC"
-VERSION = 2
+VERSION = 2  # of files of a codec of fixed rate, and the oldest that is read
+VERSION_WITH_QUALITY = 3  # of files that name their quality; there is no other difference
 FINGERPRINT_BYTES = 4
 MAX_PIXELS = 89_478_485  # Pillow's limit for images of unknown origin
 MAX_SIDE = 1 << 20  # pixels
@@ -24,7 +25,10 @@ PIXELS_A_BYTE, FREE_PIXELS = 256, 1 << 20
 
 _CRC_AT, _BODY_AT, _HEAD_AT = 4, 8, 16
 _GREY, _ALPHA, _PROFILE, _TILED = 1, 2, 4, 8
+QUALITY_UNIT = 1000  # parts of a level
+MAX_QUALITY = 64 * QUALITY_UNIT
 _THREADS_AT = 4  # bit of the flags where the threads' logarithm begins, two bits wide
+_QUALITY = 64  # set in every file of the version with quality, and in no other
 THREADS = (1, 2, 4, 8)
 
 
@@ -41,6 +45,12 @@ class Container(NamedTuple):
     profile: bytes | None  # ICC, packed by `deflate`
     streams: tuple[bytes, ...]  # the codec's range coder streams in its own order
     check: int = 0  # of what the file says and of the decoded latents, see `content_check`
+    quality: int | None = None  # in thousandths of a level, where the codec is of variable rate
+
+    @property
+    def version(self) -> int:
+        """The format's version that the picture is written in."""
+        return VERSION if self.quality is None else VERSION_WITH_QUALITY
 
 
 def _varint(value: int) -> bytes:
@@ -87,10 +97,13 @@ def _head(container: Container) -> bytes:
         | _PROFILE * (container.profile is not None)
         | _TILED * bool(container.tile)
         | THREADS.index(container.threads) << _THREADS_AT
+        | _QUALITY * (container.quality is not None)
     )
     numbers = [container.width, container.height]
     if container.tile:
         numbers.append(container.tile // TILE_UNIT)
+    if container.quality is not None:
+        numbers.append(container.quality)
     numbers += [len(container.streams), *(len(s) for s in container.streams), *(len(p) for p in pieces)]
     return bytes([flags]) + b"".join(map(_varint, numbers)) + b"".join(pieces)
 
@@ -129,7 +142,7 @@ def long_enough(container: Container) -> Container:
 def pack(container: Container) -> bytes:
     """Serialize."""
     body = container.fingerprint + container.check.to_bytes(4, "big") + _head(container) + b"".join(container.streams)
-    return MAGIC + bytes([VERSION]) + zlib.crc32(body).to_bytes(4, "big") + body
+    return MAGIC + bytes([container.version]) + zlib.crc32(body).to_bytes(4, "big") + body
 
 
 def as_bytes(data: bytes | bytearray | memoryview) -> bytes:
@@ -160,19 +173,23 @@ def unpack(data: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS) -
     data = as_bytes(data)
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError("not a regicomp file: it does not begin with `RGC`")
-    if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
-        newer = "a newer regicomp wrote it" if data[len(MAGIC)] > VERSION else "it was never released"
-        raise ValueError(f"the file's version (={data[len(MAGIC)]}) must be {VERSION}; {newer}")
+    version = data[len(MAGIC)] if len(data) > len(MAGIC) else VERSION
+    if not VERSION <= version <= VERSION_WITH_QUALITY:
+        newer = "a newer regicomp wrote it" if version > VERSION_WITH_QUALITY else "it was never released"
+        raise ValueError(f"the file's version (={version}) must be {VERSION} or {VERSION_WITH_QUALITY}; {newer}")
     if len(data) <= _HEAD_AT or zlib.crc32(data[_BODY_AT:]) != int.from_bytes(data[_CRC_AT:_BODY_AT], "big"):
         raise ValueError("the file is cut off or altered: its checksum does not match")
     check_at = _BODY_AT + FINGERPRINT_BYTES
     fingerprint, check = data[_BODY_AT:check_at], int.from_bytes(data[check_at:_HEAD_AT], "big")
     flags, reader = data[_HEAD_AT], _Reader(data, _HEAD_AT + 1)
-    if flags >> 6:
+    if flags & ~63 != (_QUALITY if version == VERSION_WITH_QUALITY else 0):
         raise ValueError("the file is malformed: it sets flags of no known meaning")
     width, height = reader.varint(), reader.varint()
     tile = TILE_UNIT * reader.varint() if flags & _TILED else 0
     _check_size(width, height, tile, bool(flags & _TILED), len(data), max_pixels)
+    quality = reader.varint() if flags & _QUALITY else None
+    if quality is not None and not QUALITY_UNIT <= quality <= MAX_QUALITY:
+        raise ValueError(f"the file is malformed: its quality (={quality / QUALITY_UNIT:g}) is that of no codec")
     count = reader.varint()
     if not 1 <= count <= MAX_STREAMS:
         raise ValueError(f"the file is malformed: it claims {count} streams; 1 to {MAX_STREAMS} are possible")
@@ -183,7 +200,8 @@ def unpack(data: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS) -
     alpha, profile = (None if length is None else reader.take(length) for length in beside)
     streams = tuple(reader.take(length) for length in lengths)
     threads = THREADS[flags >> _THREADS_AT & 3]
-    return Container(fingerprint, width, height, bool(flags & _GREY), tile, threads, alpha, profile, streams, check)
+    grey = bool(flags & _GREY)
+    return Container(fingerprint, width, height, grey, tile, threads, alpha, profile, streams, check, quality)
 
 
 def _check_size(width: int, height: int, tile: int, tiled: bool, length: int, max_pixels: int) -> None:

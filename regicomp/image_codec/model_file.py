@@ -15,13 +15,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from regicomp.backbone import mlicpp_published
+from regicomp.backbone import mlicpp_published, variable_rate
 from regicomp.backbone.entropy_bottleneck import update_tables
 from regicomp.config.class_lookup import ClassSpec as Spec
 from regicomp.image_codec import trust
+from regicomp.source import told_level
 from regicomp.utils.files import write_bytes
 
 _SCHEMA = 1
+_MOST_LEVELS = 64  # whose numbers in a container, in thousandths, are bounded so
 
 
 # What constructors raise when an argument is of no use to them.
@@ -94,6 +96,8 @@ def save_codec(path: Path, codec: nn.Module, spec: Spec, run: Mapping[str, Any],
         ValueError: a weight does not fit into float16.
     """
     fresh = build(spec, "backbone")
+    if (gains := variable_rate.gains_of(codec)) is not None:
+        variable_rate.install(fresh, gains.lambdas.tolist())
     nn.Module.load_state_dict(fresh, _without_tables(codec.state_dict()), strict=False)
     halved = _halve(fresh) if half else frozenset()
     update_tables(fresh)
@@ -156,11 +160,25 @@ def _load(path: Path, kind: str) -> Loaded:
         raise ValueError(f"{path}: names {spec.target}, which is no network's class")
     trust.check_class(path, cls)
     network = build(spec, setting)
+    _add_levels(path, network, kind, tensors)
     try:
         network.load_state_dict(tensors)
     except _CANNOT_BUILD as error:
         raise ValueError(f"{path}: its weights do not fit {spec.target}: {error}") from error
     return Loaded(network.eval(), spec, trust.check_run(path, metadata.get("run")), fingerprint)
+
+
+def _add_levels(path: Path, network: nn.Module, kind: str, tensors: Mapping[str, Tensor]) -> None:
+    """Give a network what it needs to take the weights of a variable rate, where the file has them."""
+    try:
+        if kind == "codec" and (lambdas := tensors.get(f"{variable_rate.NAME}.lambdas")) is not None:
+            if not lambdas.dtype == torch.float64 or lambdas.dim() != 1 or len(lambdas) > _MOST_LEVELS:
+                raise ValueError(f"its λ must be at most {_MOST_LEVELS} numbers")
+            variable_rate.install(network, lambdas.tolist())
+        if kind == "source" and (bias := tensors.get(f"{told_level.NAME}.bias")) is not None:
+            told_level.install(network, told_level.levels_in(network, bias))
+    except _CANNOT_BUILD as error:
+        raise ValueError(f"{path}: its levels of quality cannot be used: {error}") from error
 
 
 def load_codec(path: Path) -> Loaded:
@@ -193,7 +211,13 @@ def initialize(codec: nn.Module, path: Path) -> None:
         missing, unexpected = nn.Module.load_state_dict(codec, _without_tables(tensors), strict=False)
     except RuntimeError as error:
         raise ValueError(f"`init_from` (={path}): its weights do not fit this backbone: {error}") from error
-    lacking = [name for name in missing if name.rsplit(".", 1)[-1] not in (*_TABLES, *_CONSTANTS)]
+    # A codec of fixed rate may start one of variable rate, whose gains keep what they begin with.
+    of_levels = () if any(name.startswith(f"{variable_rate.NAME}.") for name in tensors) else (variable_rate.NAME,)
+    lacking = [
+        name
+        for name in missing
+        if name.rsplit(".", 1)[-1] not in (*_TABLES, *_CONSTANTS) and name.partition(".")[0] not in of_levels
+    ]
     if lacking or unexpected:
         raise ValueError(
             f"`init_from` (={path}) must hold the weights of this backbone: {len(lacking)} are missing and "

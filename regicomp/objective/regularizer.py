@@ -42,6 +42,13 @@ class Shape(NamedTuple):
     project: bool = False  # take out its component along the pull, which alone does what a smaller λ does
     per_image: bool = False  # press every image of the batch as hard as the batch as a whole
     by_scale: bool = False  # bound the pressure in each scale, image and colour: where D does not see them alike
+    apart: bool = False  # every image has its own pressure and bound, as where each has its own λ
+    constant: bool = False  # the pressure is α: the push is made so long that ρ equals it
+
+    @property
+    def changes_the_push(self) -> bool:
+        """Whether more is done to the push than to multiply all of it with one number."""
+        return self.project or self.per_image or self.by_scale or self.apart
 
     def of(self, push: Tensor, pull: Tensor) -> Tensor:
         """The shaped push.
@@ -65,8 +72,9 @@ NO_SHAPE = Shape()
 class Pressure(NamedTuple):
     """How hard the regularizer pushes x̂ against the distortion's pull, scalars."""
 
-    rho: Tensor  # ρ = α‖∂H/∂x̂‖ / (λ‖∂D/∂x̂‖) of the shaped push, before the bound
-    scale: Tensor  # what the reversed gradient is multiplied with besides -α: 1, or max_pressure / ρ
+    rho: Tensor  # ρ = α‖∂H/∂x̂‖ / (λ‖∂D/∂x̂‖) of the shaped push, before the bound; the mean of images that are apart
+    scale: Tensor  # what the reversed gradient is multiplied with besides -α: 1, or max_pressure / ρ; or (B, 1, 1, 1)
+    bounded: Tensor  # how much of the batch the bound acts on, 0 to 1
     along: Tensor  # cosine of the unshaped push and the pull; where it is 1, -αH_θ does what a smaller λ does
 
 
@@ -76,21 +84,35 @@ _TINY = torch.finfo(torch.float32).tiny
 def pressure(push: Tensor, pull: Tensor, alpha: float, max_pressure: float, shape: Shape) -> tuple[Tensor, Pressure]:
     """The shaped push, its pressure against `pull` = λ∂D/∂x̂, and the factor that bounds the pressure.
 
-    The norms are over the batch of all processes. No value is read back from the device.
+    The norms are over the batch of all processes, or of each image where the shape has them apart. No value is read
+    back from the device.
 
     Args:
         push: ∂H/∂x̂, (B, 3, H, W).
         pull: λ∂D/∂x̂, same shape.
-        alpha: α in force.
+        alpha: α in force; the pressure itself where the shape has it constant.
         max_pressure: bound on ρ.
         shape: what is made of the push.
     """
     shaped, against = shape.of(push, pull), collectives.norm(pull).clamp_min(_TINY)
     along = collectives.dot(push, pull) / (collectives.norm(push) * against).clamp_min(_TINY)
-    rho = alpha * collectives.norm(shaped) / against
+    if shape.apart:
+        length, pulls = (torch.linalg.vector_norm(g.float(), dim=(1, 2, 3), keepdim=True) for g in (shaped, pull))
+        against = pulls.clamp_min(_TINY)
+    else:
+        length = collectives.norm(shaped)
+    rho = alpha * length / against
+    scale = (max_pressure / rho.clamp_min(_TINY)).clamp_max(1.0)
+    if shape.constant:
+        scale = min(alpha, max_pressure) / rho.clamp_min(_TINY)
+        rho = torch.full_like(rho, alpha)
     if shape.by_scale:
-        return scales.bounded(shaped, pull, alpha, max_pressure), Pressure(rho, torch.ones_like(rho), along)
-    return shaped, Pressure(rho, (max_pressure / rho.clamp_min(_TINY)).clamp_max(1.0), along)
+        shaped = scales.bounded(shaped * scale if shape.constant else shaped, pull, alpha, max_pressure)
+        scale = torch.ones_like(scale)
+    bounded = rho > max_pressure
+    if shape.apart:
+        rho, bounded = (collectives.total(v.float().mean()) / collectives.world() for v in (rho, bounded))
+    return shaped, Pressure(rho, scale, bounded, along)
 
 
 class _Reverse(torch.autograd.Function):
@@ -174,7 +196,7 @@ class Regularizer(nn.Module):
         """Keep on the device what `read_pressure` will read; no value is read back here."""
         self.rho.copy_(found.rho)
         self.along.copy_(found.along)
-        self.capped.add_(found.rho > self.max_pressure)
+        self.capped.add_(found.bounded)
 
     def _record_nothing(self) -> None:
         self.rho.zero_()
@@ -209,6 +231,6 @@ class Regularizer(nn.Module):
         (push,) = torch.autograd.grad(entropy, x_hat, retain_graph=True)
         shaped, found = pressure(push, self.objective.pull(x, x_hat), alpha, self.max_pressure, self.shape)
         self._record(found)
-        if self.shape != NO_SHAPE:
-            entropy = entropy.detach() + (shaped * (x_hat - x_hat.detach())).sum()
-        return -alpha * found.scale * entropy
+        if not self.shape.changes_the_push:
+            return -alpha * found.scale * entropy
+        return -alpha * (entropy.detach() + (found.scale * shaped * (x_hat - x_hat.detach())).sum())

@@ -17,7 +17,7 @@ class Curve(NamedTuple):
     family: Family
     testset: str
     lmbdas: tuple[float, ...]  # rising, (L,)
-    qualities: tuple[int | None, ...]  # the record's `quality` at each λ, (L,)
+    qualities: tuple[float | None, ...]  # the record's `quality` at each λ, (L,)
     seeds: tuple[int, ...]  # (S,)
     images: tuple[str, ...]  # (I,)
     rate: Array  # bits per pixel, (S, L, I)

@@ -44,6 +44,7 @@ class Family(NamedTuple):
     size: str | None
     variant: str | None
     budget: Budget
+    rate: str = "fixed"  # or variable: one run for all points
 
     @property
     def label(self) -> str:
@@ -54,6 +55,7 @@ class Family(NamedTuple):
         elif self.source is not None and self.alpha == 0:
             named.append("with q_θ beside it")
         named += ["MS-SSIM"] if self.distortion != "mse" else []
+        named += ["variable rate"] if self.rate != "fixed" else []
         return ", ".join([*named, *([self.variant] if self.variant else [])])
 
 
@@ -63,7 +65,7 @@ class Measurement(NamedTuple):
     family: Family
     lmbda: float
     seed: int
-    quality: int | None
+    quality: float | None
     testset: str
     images: tuple[str, ...]  # name and size, "kodim01.png 768x512"
     rate: NDArray[np.float64]  # bits per pixel, real bytes
@@ -114,39 +116,47 @@ def collect(paths: Iterable[Path]) -> Collection:
             known = record.read(file)
             about = known["run"]
             family = _family(about)
-            common = {"lmbda": _number(about, "lmbda"), "seed": int(_number(about, "seed"))}
-            entries = dict(known["testsets"])
+            seed = int(_number(about, "seed"))
+            points = [(_number(p, "lmbda"), p.get("quality"), dict(p["testsets"])) for p in _points(known)]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             skipped.append(Skipped(labels[file], _reason(error, file)))
             continue
-        if not entries:
+        if not any(entries for _, _, entries in points):
             skipped.append(Skipped(labels[file], "was measured on no test set"))
-        for testset, entry in entries.items():
-            try:
-                arrays = _arrays(entry)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                skipped.append(Skipped(f"{labels[file]}, {testset}", _reason(error, file)))
-                continue
-            measurements.append(
-                Measurement(
-                    family=family,
-                    **common,
-                    quality=about.get("quality"),
-                    testset=testset,
-                    **arrays,
-                    entry=entry,
-                    run=about,
-                    timing=known.get("timing") or {},
-                    folder=file.parent,
-                    label=labels[file],
+        for lmbda, quality, entries in points:
+            level = "" if len(points) == 1 else f" at quality {quality:g}"
+            for testset, entry in entries.items():
+                try:
+                    arrays = _arrays(entry)
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    skipped.append(Skipped(f"{labels[file]}, {testset}{level}", _reason(error, file)))
+                    continue
+                measurements.append(
+                    Measurement(
+                        family=family,
+                        lmbda=lmbda,
+                        seed=seed,
+                        quality=quality,
+                        testset=testset,
+                        **arrays,
+                        entry=entry,
+                        run=about,
+                        timing=known.get("timing") or {},
+                        folder=file.parent,
+                        label=labels[file],
+                    )
                 )
-            )
     measurements, doubles = _without_doubles(measurements)
     skipped += doubles
     if not measurements:
         said = "; ".join(f"{s.where}: {s.why}" for s in skipped[:5])
         raise ValueError(f"`RUNS` ({', '.join(map(str, paths))}) must hold at least one usable {RECORD}: {said}")
     return Collection(measurements, skipped)
+
+
+def _points(known: dict[str, Any]) -> list[dict[str, Any]]:
+    """λ, quality and test sets of each point of a record: one, or one for each level."""
+    return known["levels"] if "levels" in known else [{**known["run"], "testsets": known["testsets"]}]
 
 
 def _labels(files: list[Path]) -> dict[Path, str]:
@@ -187,6 +197,7 @@ def _family(about: dict[str, Any]) -> Family:
         budget=Budget(
             None if steps is None else int(steps), _data(about.get("data")), about.get("crop"), about.get("batch_size")
         ),
+        rate="fixed" if about.get("lambdas") is None else "variable",
     )
 
 

@@ -16,27 +16,38 @@ def build_networks(settings: Settings) -> RegularizedCodec:
     """The module with freshly initialized networks; a run and its baseline get the same codec."""
     import torch
 
-    from regicomp.backbone import precision
+    from regicomp.backbone import precision, variable_rate
     from regicomp.image_codec import model_file
+    from regicomp.objective.by_image import ByImage
     from regicomp.objective.rate_distortion import RateDistortion
     from regicomp.objective.regularizer import AlphaSchedule, Regularizer, Shape
+    from regicomp.source import told_level
     from regicomp.training import nonfinite_guard, optimizers
+    from regicomp.training.levels import Levels
     from regicomp.training.module import Optimization, RegularizedCodec
 
     torch.manual_seed(settings.seed)
     codec = model_file.build(settings.backbone, "backbone")
+    lambdas, gains = settings.rate.lambdas, None
+    if lambdas is not None:
+        gains = variable_rate.install(codec, lambdas, *(settings.rate.gains or ()))
     if settings.init_from is not None:
         model_file.initialize(codec, Path(settings.init_from))
-    objective = RateDistortion(settings.objective.lmbda, settings.objective.distortion)
+    if lambdas is None:
+        objective = RateDistortion(settings.objective.lmbda, settings.objective.distortion)
+    else:
+        objective = ByImage(lambdas, settings.objective.distortion)
     phases = settings.phases if settings.uses_phases else None
-    reg, regularizer = settings.regularizer, None
+    reg, regularizer, told = settings.regularizer, None, None
     if settings.source is not None:
         torch.manual_seed(settings.seed)
         schedule = AlphaSchedule(reg.alpha, reg.warmup_steps, reg.ramp_steps, phases, reg.release_at)
         source = model_file.build(settings.source, "source")
+        shape = Shape(reg.project, reg.per_image, lambdas is not None, reg.pressure is not None)
+        told = None if lambdas is None else told_level.install(source, len(lambdas))
         if settings.init_source_from is not None:
             model_file.initialize_source(source, Path(settings.init_source_from))
-        regularizer = Regularizer(source, objective, schedule, reg.max_pressure, Shape(reg.project, reg.per_image))
+        regularizer = Regularizer(source, objective, schedule, reg.max_pressure, shape)
     optimizer = settings.optimizer
     first, second = optimizer.betas
     optimization = Optimization(
@@ -67,6 +78,7 @@ def build_networks(settings: Settings) -> RegularizedCodec:
         identity(settings),
         computing.channels_last,
         nonfinite_guard.Guard(guard.patience, guard.action, guard.lower, guard.rollbacks),
+        None if gains is None or not isinstance(objective, ByImage) else Levels(gains, objective, told, settings.seed),
     )
 
 

@@ -37,10 +37,16 @@ class MetricsCsv(Logger):
 
     A resumed run drops the rows after its checkpoint, so that the file equals an unbroken run's (Lightning's
     CSVLogger starts the file anew).
+
+    Args:
+        path: the file.
+        resumed_at: update of the checkpoint that the run goes on from; 0: a new run.
+        levels: of a codec of variable rate, which has two more columns each.
     """
 
-    def __init__(self, path: Path, resumed_at: int) -> None:
+    def __init__(self, path: Path, resumed_at: int, levels: int = 0) -> None:
         super().__init__()
+        columns = (*COLUMNS, *(f"{name}_{k + 1}" for k in range(levels) for name in ("rate_bpp", "psnr_db")))
         rows: list[dict[str, str]] = []
         if resumed_at and path.exists():
             with path.open(newline="") as file:
@@ -48,12 +54,12 @@ class MetricsCsv(Logger):
             rows = [row for row in whole if int(row["step"]) <= resumed_at]
         # The rows kept are rewritten whole or not at all: a kill must not cost the log of the run so far.
         kept = io.StringIO(newline="")
-        self._writer: csv.DictWriter[str] = csv.DictWriter(kept, COLUMNS)
+        self._writer: csv.DictWriter[str] = csv.DictWriter(kept, columns)
         self._writer.writeheader()
-        self._writer.writerows({column: row.get(column, "") for column in COLUMNS} for row in rows)
+        self._writer.writerows({column: row.get(column, "") for column in columns} for row in rows)
         write_bytes(path, kept.getvalue().encode())
         self._file = path.open("a", newline="")
-        self._writer = csv.DictWriter(self._file, COLUMNS)
+        self._writer = csv.DictWriter(self._file, columns)
 
     @property
     def name(self) -> str:

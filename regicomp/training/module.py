@@ -22,6 +22,7 @@ from regicomp.distributed import collectives
 from regicomp.objective.rate_distortion import RateDistortion, Terms
 from regicomp.objective.regularizer import Regularizer
 from regicomp.training.averaging import Average
+from regicomp.training.levels import Levels
 from regicomp.training.nonfinite_guard import Guard
 from regicomp.training.optimizers import Method
 from regicomp.training.quantization import BatchNoise, RoundedReconstruction, noise_seed, share
@@ -87,6 +88,7 @@ class RegularizedCodec(LightningModule):
         identity: plain values stored in checkpoints, by which a resuming run knows its own.
         channels_last: memory format of the images.
         guard: skips and counts updates that are not finite.
+        levels: sets each image's level, for a codec of variable rate.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class RegularizedCodec(LightningModule):
         identity: dict[str, Any] | None = None,
         channels_last: bool = False,
         guard: Guard | None = None,
+        levels: Levels | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -109,6 +112,7 @@ class RegularizedCodec(LightningModule):
         self.seed = seed
         self.identity = identity or {}
         self.guard = guard or Guard()
+        self.levels = levels
         self.lowering = 1.0  # of the learning rates, by the guard
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
@@ -164,13 +168,18 @@ class RegularizedCodec(LightningModule):
         torch.manual_seed(noise_seed(self.seed, step))
         ranks, parts = collectives.world(), self.optimization.accumulate
         self.noise.rows = share(len(crops) * ranks * parts, collectives.rank(), ranks, part, parts)
+        if self.levels is not None:
+            self.levels.begin(step, self.noise.rows, crops.device)
         with self.stage("codec forward"):
             x = (crops.float() / 255).contiguous(memory_format=self.memory_format)
             with torch.set_grad_enabled(not self.codec_is_fixed):
                 out = self.codec(x)
                 x_hat = out["x_hat"].float()
                 fed = x_hat if self.rounded is None else self.rounded()
-            return self.objective.terms(x, x_hat, out["likelihoods"].values()), x, fed
+            terms = self.objective.terms(x, x_hat, out["likelihoods"].values())
+        if self.levels is not None:
+            self.levels.see()
+        return terms, x, fed
 
     def _two_pass(self, regularizer: Regularizer, x: Tensor, x_hat: Tensor, loss: Tensor, step: int) -> Tensor:
         """The literal form of the one-pass update: φ's step at θ_t, then θ's on the same, detached x̂."""
@@ -286,6 +295,8 @@ class RegularizedCodec(LightningModule):
             values["pressure"], values["capped"], values["along"] = self.regularizer.read_pressure()
             if isinstance(log_scale := getattr(self.regularizer.source, "log_scale", None), Tensor):
                 values["log_scale"] = float(collectives.total(log_scale) / collectives.world())
+        if self.levels is not None:
+            values |= self.levels.read()
         self.shown = values
         if self.global_rank == 0:
             for logger in self.loggers:

@@ -168,8 +168,8 @@ def _fit(
     if settings.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
     data = CropData(settings.data, settings.trainer.max_steps, settings.seed, settings.phases)
-    first = environment.rank() == 0
-    written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at)] if first else []
+    first, levels = environment.rank() == 0, len(settings.rate.lambdas or ())
+    written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at, levels)] if first else []
     if settings.logger.wandb and first:
         about, sweep = _about(settings, module), hydra_job.sweep_name()
         dashboard = wandb_logger.start(run_dir, settings.logger.project, dict(settings.composed), about, sweep)
@@ -217,11 +217,12 @@ def _about(settings: Settings, module: RegularizedCodec) -> dict[str, Any]:
     """The record's `run` entry."""
     from regicomp.evaluation import record
 
+    lambdas = settings.rate.lambdas
     return {
         "backbone": settings.backbone_label,
         "source": settings.source_label,
         "alpha": settings.regularizer.alpha,
-        "lmbda": settings.objective.lmbda,
+        **({"lmbda": settings.objective.lmbda} if lambdas is None else {"lambdas": lambdas}),
         "distortion": settings.objective.distortion,
         "quality": settings.quality,
         "size": settings.size,

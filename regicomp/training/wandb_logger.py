@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
+from regicomp.evaluation.record import points
 from regicomp.utils import files
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,8 @@ def _mode(wandb: Any) -> str:
 
 def title(about: Mapping[str, Any]) -> str:
     """A run's name in W&B, from the record's entry `run`: "elic λ=0.0067 α=0.1 seed=0"."""
-    return f"{about['backbone']} λ={about['lmbda']:g} α={about['alpha']:g} seed={about['seed']}"
+    rate = f"λ={about['lmbda']:g}" if "lmbda" in about else "variable rate"
+    return f"{about['backbone']} {rate} α={about['alpha']:g} seed={about['seed']}"
 
 
 def start(
@@ -129,7 +131,8 @@ def _use_writable_folders(run_dir: Path) -> None:
 def log_record(run_dir: Path, record: dict[str, Any], curves: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
     """Add a measured run's figures to this process's W&B run; does nothing where there is none.
 
-    Summary metrics are `<test set>/<metric>` with the record's names; panels are a table of the images, the run's point
+    Summary metrics are `<test set>/<metric>` with the record's names (`<test set>/quality 1/<metric>` and so on where
+    the rate is variable); panels are a table of the images, the run's point
     among the anchors' RD curves, and summary.png; the artifact holds record, configuration and codec.
 
     Args:
@@ -148,15 +151,21 @@ def _log_record(wandb: Any, run_dir: Path, record: dict[str, Any], curves: Any) 
     run = wandb.run
     label = f"{record['run']['backbone']}, α = {record['run']['alpha']:g}"
     panels: dict[str, Any] = {"summary": wandb.Image(str(run_dir / "summary.png"))}
-    for testset, entry in record["testsets"].items():
-        for metric in _SUMMARIZED:
-            if entry[metric] is not None:
-                run.summary[f"{testset}/{metric}"] = entry[metric]
-        rows = [[image[column] for column in _IMAGE_COLUMNS] for image in entry["images"]]
+    measured = points(record)
+    for testset in measured[0].testsets:
+        rows: list[list[Any]] = []
+        own: list[list[Any]] = []
+        for point in measured:
+            entry = point.testsets[testset]
+            name = testset if len(measured) == 1 else f"{testset}/quality {point.quality:g}"
+            for metric in _SUMMARIZED:
+                if entry[metric] is not None:
+                    run.summary[f"{name}/{metric}"] = entry[metric]
+            rows += [[image[column] for column in _IMAGE_COLUMNS] for image in entry["images"]]
+            own.append([label, entry["bpp"], entry["psnr_db"]])
         panels[f"{testset}/images"] = wandb.Table(columns=list(_IMAGE_COLUMNS), data=rows)
-        points = [[label, entry["bpp"], entry["psnr_db"]]]
-        points += [[name, p["bpp"], p["psnr_db"]] for name, ps in curves.get(testset, {}).items() for p in ps]
-        table = wandb.Table(columns=["codec", "bpp", "psnr_db"], data=points)
+        classical = [[name, p["bpp"], p["psnr_db"]] for name, ps in curves.get(testset, {}).items() for p in ps]
+        table = wandb.Table(columns=["codec", "bpp", "psnr_db"], data=own + classical)
         panels[f"{testset}/rd"] = wandb.plot.line(
             table, x="bpp", y="psnr_db", stroke="codec", title=f"{testset}: rate and distortion"
         )

@@ -30,6 +30,7 @@ def signed(body: bytes) -> bytes:
     st.none() | st.binary(max_size=300),
     st.lists(st.binary(max_size=300), min_size=1, max_size=11),
     st.integers(0, 2**32 - 1),
+    st.none() | st.integers(1000, 64000),
 )
 def test_unpacking_inverts_packing(
     width: int,
@@ -41,8 +42,10 @@ def test_unpacking_inverts_packing(
     profile: bytes | None,
     streams: list[bytes],
     check: int,
+    quality: int | None,
 ) -> None:
-    given_ = Container(FINGERPRINT[:4], width, height, grey, tile, threads, alpha, profile, tuple(streams), check)
+    pieces = (alpha, profile, tuple(streams))
+    given_ = Container(FINGERPRINT[:4], width, height, grey, tile, threads, *pieces, check, quality)
     container = bitstream.long_enough(given_)
     assert bitstream.unpack(bitstream.pack(container)) == container
     assert container.streams[:-1] == given_.streams[:-1]
@@ -103,6 +106,8 @@ def test_a_header_of_any_bytes_is_refused_or_describes_what_is_there(body: bytes
         ({"tile": 64 * 40}, "its tiles"),
         ({"streams": ()}, "claims 0 streams"),
         ({"streams": (b"",) * 65}, "claims 65 streams"),
+        ({"quality": 999}, r"its quality \(=0.999\)"),
+        ({"quality": 64001}, r"its quality \(=64.001\)"),
     ],
 )
 def test_a_header_out_of_bounds_is_refused(changes: dict[str, object], told: str) -> None:
@@ -113,8 +118,13 @@ def test_a_header_out_of_bounds_is_refused(changes: dict[str, object], told: str
 
 def test_other_versions_and_files_are_told() -> None:
     packed = bitstream.pack(CONTAINER)
-    with pytest.raises(ValueError, match=r"version \(=3\) must be 2; a newer regicomp wrote it"):
-        bitstream.unpack(packed[:3] + b"\x03" + packed[4:])
+    with pytest.raises(ValueError, match=r"version \(=4\) must be 2 or 3; a newer regicomp wrote it"):
+        bitstream.unpack(packed[:3] + b"\x04" + packed[4:])
+    # A file with a quality is of version 3, one without of version 2, and neither passes for the other.
+    with_quality = bitstream.pack(CONTAINER._replace(quality=3500))
+    for data, other in ((packed, b"\x03"), (with_quality, b"\x02")):
+        with pytest.raises(ValueError, match="flags of no known meaning"):
+            bitstream.unpack(data[:3] + other + data[4:])
     with pytest.raises(ValueError, match="not a regicomp file"):
         bitstream.unpack(b"\x89PNG" + packed)
 
@@ -133,10 +143,12 @@ def test_the_content_check_sees_header_and_symbols_but_not_their_order() -> None
         bitstream.content_check(CONTAINER._replace(width=18), [1, 2]),
         bitstream.content_check(CONTAINER._replace(grey=True), [1, 2]),
         bitstream.content_check(CONTAINER._replace(profile=b""), [1, 2]),
+        bitstream.content_check(CONTAINER._replace(quality=3500), [1, 2]),
+        bitstream.content_check(CONTAINER._replace(quality=3501), [1, 2]),
         bitstream.content_check(CONTAINER, [1, 3]),
         bitstream.content_check(CONTAINER, [1]),
     ]
-    assert len({check, *others}) == 6
+    assert len({check, *others}) == 8
 
 
 def test_inflating_is_bounded() -> None:

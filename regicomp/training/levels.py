@@ -1,0 +1,84 @@
+"""Training at variable rate: which image of a batch is coded at which level, and what each level has come to."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from regicomp.backbone.variable_rate import Gains
+from regicomp.distributed import collectives
+from regicomp.objective.by_image import ByImage
+from regicomp.source.told_level import ToldLevel
+from regicomp.training.quantization import Rows
+
+_STREAM = 3  # of the run's random numbers; the crops' are 1 and 2 (data/crops.py)
+
+
+def of_batch(seed: int, step: int, batch: int, levels: int) -> Tensor:
+    """The level, from 1, of each place in an update's batch, float32, (batch,); a pure function of its arguments.
+
+    Places are filled with one random order of the levels after another, so that an update has each level equally often,
+    or once more.
+    """
+    rng = np.random.default_rng([seed, _STREAM, step])
+    orders = [rng.permutation(levels) for _ in range(math.ceil(batch / levels))]
+    return torch.from_numpy(np.concatenate(orders)[:batch] + 1).float()
+
+
+class Levels(nn.Module):
+    """Sets the level of every image before a forward pass, and keeps what each level has come to since it was read.
+
+    Args:
+        gains: of the codec.
+        objective: which weighs each image with its level's λ.
+        told: of the source model, where there is one.
+        seed: of the run.
+    """
+
+    sums: Tensor
+
+    def __init__(self, gains: Gains, objective: ByImage, told: ToldLevel | None, seed: int) -> None:
+        super().__init__()
+        self._parts = gains, objective, told  # a tuple: their weights are another module's
+        self._seed = seed
+        self._lambdas = torch.tensor(objective.lambdas)
+        self._now = torch.zeros(0, dtype=torch.long)
+        # By level: images, sum of their bits per pixel, sum of their squared errors. Kept in checkpoints, so that a
+        # resumed run logs what an unbroken one does.
+        self.register_buffer("sums", torch.zeros(3, gains.levels))
+
+    def begin(self, step: int, rows: Rows, device: torch.device) -> None:
+        """Set the levels of the part of update `step`'s batch that is computed now."""
+        gains, objective, told = self._parts
+        chosen = slice(rows.first, rows.first + rows.stride * rows.here, rows.stride)
+        levels = of_batch(self._seed, step, rows.batch, gains.levels)[chosen]
+        self._now = levels.long() - 1
+        objective.of_images = self._lambdas[self._now].to(device, non_blocking=True)
+        for listener in (gains, told):
+            if listener is not None:
+                listener.set(levels.to(device, non_blocking=True))
+
+    def see(self) -> None:
+        """Add the images of the forward pass that has just been made; waits for no device."""
+        latest = self._parts[1].latest
+        if latest is not None:
+            seen = torch.stack([torch.ones_like(latest.rate_bpp), *latest])
+            seen = torch.where(seen.isfinite().all(0), seen, 0.0)  # an update that is not finite is skipped
+            self.sums.index_add_(1, self._now.to(self.sums.device, non_blocking=True), seen)
+
+    def read(self) -> dict[str, float]:
+        """`rate_bpp_k` and `psnr_db_k` of every level k since the last call; waits for the device.
+
+        PSNR is of the mean squared error, as in `psnr_db` of the whole batch.
+        """
+        count, rate, error = collectives.total(self.sums).tolist()
+        self.sums.zero_()
+        found: dict[str, float] = {}
+        for k in range(len(count)):
+            if count[k]:
+                found[f"rate_bpp_{k + 1}"] = rate[k] / count[k]
+                found[f"psnr_db_{k + 1}"] = -10 * math.log10(max(error[k] / count[k], 1e-10) / 255**2)
+        return found
