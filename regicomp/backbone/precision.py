@@ -17,6 +17,7 @@ class Precision(NamedTuple):
 
     lightning: Literal["bf16-mixed", "32-true"]
     channels_last: bool
+    tf32: bool = False  # whether CUDA may round float32 factors to 10 bits
 
 
 # Flags of /proc/cpuinfo: x86 tiles (Xeon), x86 vectors (Zen 4 and later, Cooper Lake), Arm's BFMMLA and BFDOT.
@@ -44,11 +45,16 @@ def resolve(precision: str, channels_last: bool | str, device_type: str) -> Prec
     By a rule, without a measurement, so that a run that resumes beside other work computes as before.
 
     Args:
-        precision: "auto", "bf16" or "float32".
+        precision: "auto", "bf16", "float32", or "tf32": float32 whose factors CUDA rounds to 10 bits.
         channels_last: "auto", which is everywhere True, or True or False.
     """
     bf16 = precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type))
-    return Precision("bf16-mixed" if bf16 else "32-true", channels_last in ("auto", True))
+    return Precision("bf16-mixed" if bf16 else "32-true", channels_last in ("auto", True), precision == "tf32")
+
+
+def set_backends(precision: Precision) -> None:
+    """Make float32 mean on CUDA what the run says; by itself PyTorch rounds the factors of convolutions to TF32."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision.tf32
 
 
 @contextmanager
@@ -169,7 +175,8 @@ def transforms_in(codec: nn.Module, precision: str) -> Iterator[None]:
             hooks.append(transform.register_forward_pre_hook(island.enter))  # pyright: ignore
             hooks.append(transform.register_forward_hook(island.leave, always_call=True))  # pyright: ignore
     try:
-        yield
+        with exact_float32(device_type):
+            yield
     finally:
         for hook in hooks:
             hook.remove()

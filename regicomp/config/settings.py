@@ -234,7 +234,7 @@ class Settings:
     phases: Phases = anything()  # resolved: the values at each codec update; one phase where the list is empty
     testsets: list[str] = strings()
     deterministic: bool = boolean()
-    precision: str = one_of("auto", "bf16", "float32")
+    precision: str = one_of("auto", "bf16", "float32", "tf32")
     channels_last: bool | str = one_of("auto", True, False)
     compile: bool = boolean()
     profile: bool = boolean()

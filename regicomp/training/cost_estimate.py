@@ -113,6 +113,7 @@ def _seconds_an_update(settings: Settings, module: Any, data: Any) -> float:
             marks.append(time.perf_counter())
 
     computing = precision.resolve(settings.precision, settings.channels_last, strategy.device_type(settings.strategy))
+    precision.set_backends(computing)
     Trainer(
         **strategy.trainer_settings(settings),
         precision=computing.lightning,

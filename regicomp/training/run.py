@@ -165,6 +165,7 @@ def _fit(
     if device == "cpu":
         memory.keep_freed()
     computing = precision.resolve(settings.precision, settings.channels_last, device)
+    precision.set_backends(computing)
     if settings.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
     data = CropData(settings.data, settings.trainer.max_steps, settings.seed, settings.phases)
@@ -198,6 +199,7 @@ def _fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
         deterministic=settings.deterministic,
+        benchmark=device == "cuda" and not settings.deterministic,  # crops have few shapes: cuDNN may try its kernels
         default_root_dir=run_dir,
     )
     trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)

@@ -32,9 +32,9 @@ def test_bf16_is_fast_by_any_of_three_flags(cpuinfo: str, flag: str | None) -> N
 @pytest.mark.parametrize("fast", [False, True])
 def test_auto_follows_the_hardware(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
     monkeypatch.setattr(precision, "has_fast_bf16", lambda device_type: fast)
-    assert precision.resolve("auto", "auto", "cpu") == ("bf16-mixed" if fast else "32-true", True)
-    assert precision.resolve("float32", False, "cpu") == ("32-true", False)
-    assert precision.resolve("bf16", True, "cpu") == ("bf16-mixed", True)
+    assert precision.resolve("auto", "auto", "cpu") == ("bf16-mixed" if fast else "32-true", True, False)
+    assert precision.resolve("float32", False, "cpu") == ("32-true", False, False)
+    assert precision.resolve("bf16", True, "cpu") == ("bf16-mixed", True, False)
 
 
 @pytest.mark.parametrize(("stride", "size"), [(2, (8, 8)), (2, (7, 9)), ((3, 2), (8, 8))])
