@@ -62,7 +62,8 @@ def compose_run(setting: Setting, *overrides: str) -> settings.Settings:
             overrides=[
                 *(f"backbone={setting.backbone}", f"size={setting.size}", f"precision={setting.precision}"),
                 *(f"data.crop={setting.crop}", f"data.batch_size={setting.batch}", "data.images=8"),
-                *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer.schedule=constant", *overrides),
+                *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer=adam", "optimizer.schedule=constant"),
+                *overrides,
             ],
         )
     return settings.resolve(cfg)

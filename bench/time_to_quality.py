@@ -176,6 +176,7 @@ def _composed(arm: Arm, folders: list[str], shapes: tuple[tuple[float, int, int]
                 *("data=folder", f"data.train_dir=[{','.join(folders)}]", f"data.crop={crop}"),
                 *(f"data.batch_size={batch}", f"phases=[{', '.join(phases)}]", f"trainer.max_steps={steps}"),
                 *(f"backbone.N={n}", f"backbone.M={m}", f"objective.lmbda={arm.lmbda}", "reg.alpha=0"),
+                "testsets=[kodak]",
             ],
         )
     return settings.resolve(cfg)

@@ -109,7 +109,8 @@ def compose_step(arguments: argparse.Namespace, crop: int, *overrides: str) -> s
             overrides=[
                 *(f"data.crop={crop}", f"data.batch_size={arguments.batch}", "data.images=8", "quality=4"),
                 *(f"precision={arguments.precision}", f"channels_last={arguments.channels_last}"),
-                *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer.schedule=constant", *overrides),
+                *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer=adam", "optimizer.schedule=constant"),
+                *overrides,
             ],
         )
     return settings.resolve(cfg)

@@ -30,7 +30,15 @@ Resolved = Callable[..., Settings]
 def command(folder: Path, run: Path, *overrides: str) -> list[str]:
     """A tiny run on the images of a folder."""
     return [
-        *(sys.executable, "-m", "regicomp.train", "size=tiny", "data=folder", f"data.train_dir={folder}"),
+        *(
+            sys.executable,
+            "-m",
+            "regicomp.train",
+            "size=tiny",
+            "optimizer=adam",
+            "data=folder",
+            f"data.train_dir={folder}",
+        ),
         *(f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=2", "precision=float32", "logger=csv"),
         *("trainer.max_steps=40", "trainer.checkpoint_every=10", "trainer.log_every=1", "reg.warmup_steps=5"),
         *(f"hydra.run.dir={run}", *overrides),

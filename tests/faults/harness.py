@@ -51,7 +51,13 @@ class Tiny(NamedTuple):
     def arguments(self, *more: str) -> list[str]:
         """Its command line."""
         return [
-            *("size=tiny", "data=folder", f"data.train_dir={self.images}", f"data.test_dirs=[{self.images}]"),
+            *(
+                "size=tiny",
+                "optimizer=adam",
+                "data=folder",
+                f"data.train_dir={self.images}",
+                f"data.test_dirs=[{self.images}]",
+            ),
             *("data.crop=64", "data.batch_size=1", "precision=float32", "logger=csv", "reg.warmup_steps=3"),
             *(f"trainer.max_steps={STEPS}", f"trainer.checkpoint_every={EVERY}", "trainer.log_every=1"),
             *("ckpt=last", f"hydra.run.dir={self.run}", *more),

@@ -52,7 +52,16 @@ class Sample(NamedTuple):
 
 def _command(run: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "regicomp.train", "size=tiny", "data.crop=64", "data.batch_size=2", "data.images=4"),
+        *(
+            sys.executable,
+            "-m",
+            "regicomp.train",
+            "size=tiny",
+            "optimizer=adam",
+            "data.crop=64",
+            "data.batch_size=2",
+            "data.images=4",
+        ),
         *("precision=float32", "logger=csv", "trainer.max_steps=10000000"),
         *(
             f"trainer.checkpoint_every={_CHECKPOINT_EVERY}",

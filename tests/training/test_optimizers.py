@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from regicomp.config.settings import Settings
+from regicomp.training.build import build_networks
 from regicomp.training.optimizers import Method, Muon, Soap, orthogonalized, split
 
 NETWORK = nn.Sequential(nn.Conv2d(3, 6, 5, 2, 2), nn.Conv2d(6, 6, 3, groups=6), nn.ConvTranspose2d(6, 4, 5, 2))
@@ -164,3 +167,22 @@ def test_no_step_warns() -> None:
         for name in ("soap", "muon"):
             net = network()
             train(net, Method(name).build(net, list(net.parameters()), 1e-2), range(12))
+
+
+@pytest.mark.parametrize("backbone", ["hyperprior", "autoregressive", "attention", "elic", "mlicpp"])
+@pytest.mark.parametrize("name", ["soap", "muon"])
+def test_every_backbone_s_parameters_are_taken(resolved: Callable[..., Settings], backbone: str, name: str) -> None:
+    """Of both networks, whatever their layers; each moves, and most parameters belong to mixing weights."""
+    module = build_networks(resolved(f"backbone={backbone}", f"optimizer={name}"))
+    assert module.regularizer is not None
+    for net, parameters in ((module.codec, module.phi), (module.regularizer.source, module.theta)):
+        optimizer = Method(name, every=2).build(net, parameters, 1e-3)
+        before = [p.detach().clone() for p in parameters]
+        for step in range(4):
+            generator = torch.Generator().manual_seed(step)
+            for p in parameters:
+                p.grad = torch.randn(p.shape, generator=generator)
+            optimizer.step()
+        assert all(bool(p.isfinite().all()) for p in parameters)
+        assert not any(torch.equal(p, old) for p, old in zip(parameters, before, strict=True))
+        assert sum(p.numel() for p in split(net, parameters)[0]) > 0.5 * sum(p.numel() for p in parameters)
