@@ -1,7 +1,7 @@
 """How soon a codec is good: J = R + λD on Kodak against seconds of training, for three ways to train.
 
 `python -m bench.time_to_quality [--minutes 20] [--arms example adam recipe early] [--widths half full]
-[--lambdas 0.0067 0.0018] [--images 24] [--data data] [--draw]`
+[--lambdas 0.0067 0.0018] [--images 24] [--data data] [--clock wall] [--draw]`
 
 Arms: `example` is CompressAI's example loop (float32, contiguous, Adam 1e-4, batches of 8 crops of 256²); `adam` is our
 step with the same optimizer, learning rate and batches; `recipe` is conf/experiment/recipe.yaml with as many updates as
@@ -67,6 +67,9 @@ class Arm(NamedTuple):
     minutes: float  # of the bench: the arm `early` takes an eighth of them
 
 
+_NOW: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
 class Measured(NamedTuple):
     """A line of the results."""
 
@@ -79,6 +82,7 @@ class Measured(NamedTuple):
     rate_bpp: float
     psnr_db: float
     j: float
+    clock: str  # that counted the seconds: wall, or cpu (of all threads together)
     machine: str
     threads: int
     date: str
@@ -103,25 +107,25 @@ def quality(codec: nn.Module, images: Iterable[Tensor], lmbda: float) -> tuple[f
 class Clock:
     """Counts the seconds of one training, stands still while the codec is measured, and knows when the time is over."""
 
-    def __init__(self, arm: Arm, images: list[Tensor]) -> None:
-        self.arm, self.images = arm, images
+    def __init__(self, arm: Arm, images: list[Tensor], clock: str = "wall") -> None:
+        self.arm, self.images, self.clock, self.now = arm, images, clock, _NOW[clock]
         self.total = 60 * arm.minutes * (EARLY if arm.arm == "early" else 1)
         self.lines: list[Measured] = []
         self._marks = [share * self.total for share in SHARES]
-        self._spent, self._since = 0.0, time.perf_counter()
+        self._spent, self._since = 0.0, self.now()
 
     def start(self) -> None:
         """Training begins now, or goes on."""
-        self._since = time.perf_counter()
+        self._since = self.now()
 
     def updated(self, codec: nn.Module, updates: int, last: bool = False) -> bool:
         """After an update: measure if it is time; whether the time is over."""
-        seconds = self._spent + time.perf_counter() - self._since
+        seconds = self._spent + self.now() - self._since
         over = last or seconds >= self.total
         if over or seconds >= self._marks[0]:
             self._marks = [mark for mark in self._marks if mark > seconds]
             measured = quality(codec, self.images, self.arm.lmbda)
-            about = this_machine()["device"], torch.get_num_threads(), datetime.date.today().isoformat()
+            about = self.clock, this_machine()["device"], torch.get_num_threads(), datetime.date.today().isoformat()
             self.lines.append(Measured(*self.arm, round(seconds, 1), updates, *measured, *about))
             print(f"{self.arm}: {seconds:.0f} s, {updates} updates, J = {measured[2]:.3f}", flush=True)
             self._spent = seconds
@@ -141,21 +145,23 @@ def train(arm: Arm, clock: Clock, folders: list[str]) -> None:
             batch, updates = next(batches), updates + 1
         return
     shapes = EXAMPLE if arm.arm == "adam" else RECIPE
-    steps = max(len(shapes), int(clock.total / _seconds_an_update(arm, folders, shapes)))
+    steps = max(len(shapes), int(clock.total / _seconds_an_update(arm, folders, shapes, clock.now)))
     cfg = _composed(arm, folders, shapes, steps)
     module = build_networks(cfg)
     updated: Callable[[int], bool] = lambda updates: clock.updated(module.codec, updates, updates == steps)  # noqa: E731
     _fit(module, cfg, steps, updated, clock.start)
 
 
-def _seconds_an_update(arm: Arm, folders: list[str], shapes: tuple[tuple[float, int, int], ...]) -> float:
+def _seconds_an_update(
+    arm: Arm, folders: list[str], shapes: tuple[tuple[float, int, int], ...], now: Callable[[], float]
+) -> float:
     """Mean over the training, from a few updates of each shape."""
     mean, ends = 0.0, [*(start for start, _, _ in shapes[1:]), 1.0]
     for (start, crop, batch), end in zip(shapes, ends, strict=True):
         cfg, marks = _composed(arm, folders, ((0.0, crop, batch),), _PROBED), list[float]()
 
         def note(updates: int, marks: list[float] = marks) -> bool:
-            marks.append(time.perf_counter())
+            marks.append(now())
             return False
 
         _fit(build_networks(cfg), cfg, _PROBED, note)
@@ -283,6 +289,9 @@ def main() -> None:
     parser.add_argument("--data", default="data", help="folder of bsds500, imagenet1000 and kodak")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--picture", type=Path, default=PICTURE)
+    parser.add_argument(
+        "--clock", choices=_NOW, default="wall", help="cpu on a machine with other work: processor time"
+    )
     parser.add_argument("--draw", action="store_true", help="train nothing")
     arguments = parser.parse_args()
     resolvers.register_resolvers()
@@ -299,7 +308,7 @@ def main() -> None:
         for arm in asked:
             if arm in {Arm(*line[:4]) for line in read(arguments.results)}:
                 continue
-            clock = Clock(arm, images)
+            clock = Clock(arm, images, arguments.clock)
             train(arm, clock, folders)
             append(arguments.results, clock.lines)
     lines = read(arguments.results)

@@ -18,7 +18,7 @@ class _Codec(torch.nn.Module):
 
 
 def _line(arm: str, seconds: float, j: float) -> Measured:
-    return Measured(arm, "half", 0.0067, 20, seconds, 10, 0.5, 30.0, j, "this machine", 1, "2026-11-24")
+    return Measured(arm, "half", 0.0067, 20, seconds, 10, 0.5, 30.0, j, "wall", "this machine", 1, "2026-11-24")
 
 
 def test_quality_is_rate_and_distortion_of_the_pixels_alone() -> None:
