@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ def world() -> int:
 
 
 def rank() -> int:
-    """This process's number among them."""
+    """This process's number among them, by which work is shared out; the one that writes is `environment.is_first`."""
     return dist.get_rank() if world() > 1 else 0
 
 
@@ -38,7 +39,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return total(torch.sum(a.float() * b.float()))
 
 
-def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
+def average_gradients(parameters: Sequence[Tensor]) -> None:
     """Replace each gradient by its mean over the processes, for backward passes that DDP does not follow."""
     if world() == 1:
         return

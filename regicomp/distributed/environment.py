@@ -13,14 +13,13 @@ def started_elsewhere() -> bool:
     return by_torchrun or ("SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1)
 
 
-def rank() -> int:
-    """This process's number in its run, before torch knows it; 0 writes the records."""
+def is_first() -> bool:
+    """Whether this is the run's first process, which writes and tells; known before torch is loaded."""
     if "RANK" in os.environ:
-        return int(os.environ["RANK"])
+        return int(os.environ["RANK"]) == 0
     if started_elsewhere():
-        return int(os.environ["SLURM_PROCID"])
-    # Processes of one node: only the first node's first process is 0.
-    return int(os.environ.get("LOCAL_RANK", 0)) or int(os.environ.get("NODE_RANK", 0))
+        return int(os.environ["SLURM_PROCID"]) == 0
+    return int(os.environ.get("LOCAL_RANK", 0)) == int(os.environ.get("NODE_RANK", 0)) == 0
 
 
 def job_name(now: str) -> str:

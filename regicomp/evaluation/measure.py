@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from regicomp.data.testsets import TestSet
-from regicomp.distributed import collectives
+from regicomp.distributed import environment
 from regicomp.evaluation import classical_codecs, record, round_trip, summary_picture
 from regicomp.source.base import SourceModel
 from regicomp.utils import files
@@ -66,7 +66,7 @@ def measure(
         **measured,
         "timing": {**timing, "evaluation_seconds": time.perf_counter() - started},
     }
-    if collectives.rank() != 0:
+    if not environment.is_first():
         return Measured(written, {})
     curves = {t.name: {a.name: classical_codecs.cached(a, t) for a in classical_codecs.QUICK} for t in testsets}
     rivals = [

@@ -34,7 +34,7 @@ def sole_user(run_dir: Path) -> Iterator[None]:
     Raises:
         InUse: another process holds it.
     """
-    if environment.rank() != 0:
+    if not environment.is_first():
         yield
         return
     run_dir.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ def begun(cfg: DictConfig, run_dir: Path) -> Iterator[None]:
         InUse: another process uses it.
     """
     with run_lock.sole_user(run_dir):
-        if environment.rank() == 0:
+        if environment.is_first():
             hydra_job.write_composed(cfg, run_dir)
             (run_dir / ERROR_FILE).unlink(missing_ok=True)
         yield

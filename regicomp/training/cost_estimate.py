@@ -49,7 +49,7 @@ def make(settings: Settings, run_dir: Path, module: Any) -> dict[str, Any]:
     """
     from regicomp.config.phases import Phases
     from regicomp.data.datamodule import CropData
-    from regicomp.distributed import collectives
+    from regicomp.distributed import collectives, environment
     from regicomp.training import profiling
 
     steps, phases = settings.trainer.max_steps, settings.phases.phases
@@ -84,7 +84,7 @@ def make(settings: Settings, run_dir: Path, module: Any) -> dict[str, Any]:
         processes=collectives.world(),
         seconds=seconds,
     )
-    if collectives.rank() == 0:
+    if environment.is_first():
         files.write_json(run_dir / PLAN_FILE, found._asdict())
         print(f"plan: {found.line()}", flush=True)
     return found._asdict()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from regicomp.backbone.variable_rate import Gains
 from regicomp.distributed import collectives
+from regicomp.evaluation.metrics import psnr_db
 from regicomp.objective.by_image import ByImage
 from regicomp.source.told_level import ToldLevel
 from regicomp.training.quantization import Rows
@@ -80,5 +81,5 @@ class Levels(nn.Module):
         for k in range(len(count)):
             if count[k]:
                 found[f"rate_bpp_{k + 1}"] = rate[k] / count[k]
-                found[f"psnr_db_{k + 1}"] = -10 * math.log10(max(error[k] / count[k], 1e-10) / 255**2)
+                found[f"psnr_db_{k + 1}"] = psnr_db(error[k] / count[k])
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from regicomp.backbone.fast_layers import without_strided_pointwise
 from regicomp.backbone.precision import keep_entropy_in_float32
 from regicomp.config.phases import Phases
 from regicomp.distributed import collectives
+from regicomp.evaluation.metrics import psnr_db
 from regicomp.objective.rate_distortion import RateDistortion, Terms
 from regicomp.objective.regularizer import Regularizer
 from regicomp.training.averaging import Average
@@ -47,11 +48,6 @@ class Optimization(NamedTuple):
     accumulate: int = 1  # parts that each update's batch is computed in, one after another
     phases: Phases | None = None  # learning rates by codec update, in place of `lr` and `source_lr`
 
-    @property
-    def at_once(self) -> bool:
-        """Whether one backward pass serves both networks."""
-        return self.order == "codec_first" and self.form == "one_pass"
-
     def rates(self, step: int) -> tuple[float, float]:
         """Learning rates of φ and θ at codec update `step`."""
         phase = self if self.phases is None else self.phases.at(step)
@@ -69,8 +65,15 @@ class Optimization(NamedTuple):
         return risen * (0.01 + 0.99 * left)
 
 
+class Seen(NamedTuple):
+    """What an update, or a part of it, has computed for the log."""
+
+    terms: Terms
+    source_bpp: Tensor | None  # H_θ, where there is a q_θ
+
+
 class RegularizedCodec(LightningModule):
-    """Trains L(φ) = R + λD - α H_θ(X|X̂) and, in alternation, θ on H_θ (design section 3).
+    """Trains L(φ) = R + λD - α H_θ(X|X̂) and, in alternation, θ on H_θ.
 
     ::
 
@@ -123,7 +126,6 @@ class RegularizedCodec(LightningModule):
         self.noise = BatchNoise(codec)
         fed_otherwise = regularizer is not None and optimization.feed == "rounded"
         self.rounded = RoundedReconstruction(codec) if fed_otherwise else None
-        self.stage: Callable[[str], AbstractContextManager[Any]] = lambda name: nullcontext()  # see profiling.py
         self.phi = trainable(codec)
         self.theta = list(regularizer.source.parameters()) if regularizer is not None else []
         alpha = regularizer.schedule.alpha if regularizer is not None else 0.0
@@ -132,126 +134,162 @@ class RegularizedCodec(LightningModule):
         self.average = Average([*self.phi, *self.theta], optimization.average) if optimization.average else None
         self.shown: dict[str, float] = {}
 
-    # --- the alternating update ---------------------------------------------------------------------------------
+    # --- the alternating update (Algorithm 1 of the paper) --------------------------------------------------------
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        """One codec update (and its θ updates) on this process's uint8 crops, (B, 3, crop, crop)."""
-        step, parts, regularizer = self.global_step, self.optimization.accumulate, self.regularizer
-        self.guard.begin()
-        self._set_rates(step)
-        seen: list[tuple[Terms, Tensor | None]] = []
-        for part, crops in enumerate(batch.chunk(parts)):
-            terms, x, x_hat = self._forward(crops, step, part)
-            if regularizer is None:
-                source_bpp = None
-                self._backward_at_once(terms.loss, part)
-            elif self.optimization.order == "source_first":
-                source_bpp = self._source_first(regularizer, x, x_hat, terms.loss, step)
-            elif self.optimization.form == "two_pass":
-                source_bpp = self._two_pass(regularizer, x, x_hat, terms.loss, step)
-            else:
-                with self.stage("q_theta"):
-                    source_bpp = regularizer(x, x_hat, step)  # its gradient reaches x̂ times -α
-                self._backward_at_once(terms.loss + source_bpp, part)
-            seen.append((terms, source_bpp))
-        if regularizer is None or self.optimization.at_once:
-            self._clip(self.phi, self.theta)
-            self._step_codec()
-            self._step_source()
-        self.guard.end()
-        if self.average is not None:
-            self.average.update(step)
-        self._log(step, *_mean(seen))
+        """One codec update and its θ updates, on this process's uint8 crops, (B, 3, crop, crop)."""
+        step, regularizer = self.global_step, self.regularizer
+        self._begin(step)
+        if regularizer is None:
+            seen = self._baseline(batch, step)
+        elif self.optimization.order == "source_first":
+            seen = self._source_first(regularizer, batch, step)
+        elif self.optimization.form == "two_pass":
+            seen = self._codec_first_in_two_passes(regularizer, batch, step)
+        elif self.optimization.accumulate > 1 and regularizer.alpha_at(step) > 0:
+            seen = self._codec_first_in_parts(regularizer, batch, step)
+        else:
+            seen = self._codec_first(regularizer, batch, step)
+        self._end(step, *_mean(seen))
 
-    def _forward(self, crops: Tensor, step: int, part: int) -> tuple[Terms, Tensor, Tensor]:
+    def _baseline(self, batch: Tensor, step: int) -> list[Seen]:
+        """φ ← φ - η ∇(R + λD)."""
+        seen: list[Seen] = []
+        for part, crops in self._parts(batch):
+            terms, _, _ = self._forward(crops, step, part)
+            self._backward(terms.loss, part)
+            seen.append(Seen(terms, None))
+        self._update(self.phi)
+        return seen
+
+    def _codec_first(self, regularizer: Regularizer, batch: Tensor, step: int) -> list[Seen]:
+        """φ ← φ - η ∇(R + λD - α H_θ) and θ ← θ - η ∇H_θ, both at (φ_t, θ_t), in one backward pass."""
+        seen: list[Seen] = []
+        for part, crops in self._parts(batch):
+            terms, x, x_hat = self._forward(crops, step, part)
+            source_bpp = regularizer(x, x_hat, step)  # H_θ; its gradient reaches x̂ times -α
+            self._backward(terms.loss + source_bpp, part)
+            seen.append(Seen(terms, source_bpp))
+        self._update(self.phi, self.theta)
+        return seen
+
+    def _codec_first_in_two_passes(self, regularizer: Regularizer, batch: Tensor, step: int) -> list[Seen]:
+        """The same update as the paper writes it: the codec's loss for φ, then H_θ on the same, detached x̂ for θ."""
+        terms, x, x_hat = self._forward(batch, step)
+        self._backward_into(self.phi, terms.loss + regularizer.literal(x, x_hat, step))
+        source_bpp = regularizer.source(x, x_hat.detach())
+        self._backward_into(self.theta, source_bpp)
+        self._update(self.phi, self.theta)
+        return [Seen(terms, source_bpp)]
+
+    def _source_first(self, regularizer: Regularizer, batch: Tensor, step: int) -> list[Seen]:
+        """`source_steps` times θ ← θ - η ∇H_θ on the detached x̂, then φ at the new θ, as GAN critics are trained."""
+        terms, x, x_hat = self._forward(batch, step)
+        source_bpp = torch.zeros(())
+        for _ in range(self.optimization.source_steps):
+            source_bpp = regularizer.source(x, x_hat.detach())
+            self._backward_into(self.theta, source_bpp)
+            self._update(self.theta)
+        self._backward_into(self.phi, terms.loss + regularizer.literal(x, x_hat, step))
+        self._update(self.phi)
+        return [Seen(terms, source_bpp)]
+
+    # --- its steps ------------------------------------------------------------------------------------------------
+
+    def _codec_first_in_parts(self, regularizer: Regularizer, batch: Tensor, step: int) -> list[Seen]:
+        """`_codec_first` for a batch that is computed in parts, with the pressure, and its bound, of the whole.
+
+        H_θ's gradient by x̂ is taken from all parts first. Then each part goes through the codec a second time, now
+        with its own share of the regularizer's gradient.
+        """
+        count, seen = self.optimization.accumulate, list[Seen]()
+        pushes, pulls = list[Tensor](), list[Tensor]()
+        for part, crops in self._parts(batch):
+            with torch.no_grad():
+                terms, x, x_hat = self._forward(crops, step, part)
+            source_bpp = regularizer.source(x, x_hat.requires_grad_())
+            self._backward_into([*self.theta, x_hat], source_bpp / count, share=False)
+            pushes.append(x_hat.grad)  # pyright: ignore[reportArgumentType]
+            pulls.append(self.objective.pull(x, x_hat) / count)
+            seen.append(Seen(terms, source_bpp))
+        reversed_ = regularizer.reversed(torch.cat(pushes), torch.cat(pulls), step)
+        for (part, crops), gradient in zip(self._parts(batch), reversed_.chunk(count), strict=True):
+            terms, _, x_hat = self._forward(crops, step, part)
+            self._backward_into(self.phi, terms.loss / count + (gradient * x_hat).sum(), share=False)
+        collectives.average_gradients([*self.phi, *self.theta])
+        self._update(self.phi, self.theta)
+        return seen
+
+    def _parts(self, batch: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The parts that `trainer.accumulate` divides this process's crops into, and their numbers."""
+        yield from enumerate(batch.chunk(self.optimization.accumulate))
+
+    def _forward(self, crops: Tensor, step: int, part: int = 0) -> tuple[Terms, Tensor, Tensor]:
         """The loss terms, x and the x̂ that q_θ sees, of one part of the update's batch."""
         torch.manual_seed(noise_seed(self.seed, step))
         ranks, parts = collectives.world(), self.optimization.accumulate
         self.noise.rows = share(len(crops) * ranks * parts, collectives.rank(), ranks, part, parts)
         if self.levels is not None:
             self.levels.begin(step, self.noise.rows, crops.device)
-        with self.stage("codec forward"):
-            x = (crops.float() / 255).contiguous(memory_format=self.memory_format)
-            with torch.set_grad_enabled(not self.codec_is_fixed):
-                out = self.codec(x)
-                x_hat = out["x_hat"].float()
-                fed = x_hat if self.rounded is None else self.rounded()
-            terms = self.objective.terms(x, x_hat, out["likelihoods"].values())
+        x = (crops.float() / 255).contiguous(memory_format=self.memory_format)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.codec_is_fixed):
+            out = self.codec(x)
+            x_hat = out["x_hat"].float()
+            fed = x_hat if self.rounded is None else self.rounded()
+        terms = self.objective.terms(x, x_hat, out["likelihoods"].values())
         if self.levels is not None:
             self.levels.see()
         return terms, x, fed
 
-    def _two_pass(self, regularizer: Regularizer, x: Tensor, x_hat: Tensor, loss: Tensor, step: int) -> Tensor:
-        """The literal form of the one-pass update: φ's step at θ_t, then θ's on the same, detached x̂."""
-        self._backward(loss + self._literal(regularizer, x, x_hat, step), self.phi)
-        with self.stage("q_theta"):
-            source_bpp = regularizer.source(x, x_hat.detach())  # θ has not moved; φ's step does not matter to it
-        self._backward(source_bpp, self.theta)
-        self._clip(self.phi, self.theta)
-        self._step_codec()
-        self._step_source()
-        return source_bpp
-
-    def _source_first(self, regularizer: Regularizer, x: Tensor, x_hat: Tensor, loss: Tensor, step: int) -> Tensor:
-        """`source_steps` steps of θ on the detached x̂, then φ's step at the new θ, as GAN critics are trained."""
-        source_bpp = torch.zeros(())
-        for _ in range(self.optimization.source_steps):
-            with self.stage("q_theta"):
-                source_bpp = regularizer.source(x, x_hat.detach())
-            self._backward(source_bpp, self.theta)
-            self._clip(self.theta)
-            self._step_source()
-        self._backward(loss + self._literal(regularizer, x, x_hat, step), self.phi)
-        self._clip(self.phi)
-        self._step_codec()
-        return source_bpp
-
-    def _literal(self, regularizer: Regularizer, x: Tensor, x_hat: Tensor, step: int) -> Tensor:
-        with self.stage("q_theta"):
-            return regularizer.literal(x, x_hat, step)
-
-    def _backward_at_once(self, loss: Tensor, part: int) -> None:
-        """The backward pass of one part of the update's batch, through both networks."""
-        parts = self.optimization.accumulate
+    def _backward(self, loss: Tensor, part: int) -> None:
+        """The backward pass of one part of the batch, into both networks; DDP averages the gradients in the last."""
+        count = self.optimization.accumulate
         self.guard.see(loss)
-        with self.stage("backward"), self._unshared(part + 1 < parts):
-            self.manual_backward(loss / parts if parts > 1 else loss)
+        with self._unshared(part + 1 < count):
+            self.manual_backward(loss / count if count > 1 else loss)
 
-    def _backward(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
-        """A backward pass into one network alone; DDP awaits every parameter, so its gradients are averaged here."""
+    def _backward_into(self, tensors: Sequence[Tensor], loss: Tensor, share: bool = True) -> None:
+        """A backward pass into these alone; DDP awaits every parameter, so where they are shared, it is done here."""
         self.guard.see(loss)
-        with self.stage("backward"):
-            with self._unshared(True):
-                self.manual_backward(loss, inputs=parameters)
-            collectives.average_gradients(parameters)
+        with self._unshared(True):
+            self.manual_backward(loss, inputs=list(tensors))
+        if share:
+            collectives.average_gradients(tensors)
 
     def _unshared(self, hold_back: bool) -> AbstractContextManager[Any]:
         """Where `hold_back`, a context in which DDP leaves the gradients to each process."""
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if hold_back and isinstance(strategy, DDPStrategy) else nullcontext()
 
-    def _step_codec(self) -> None:
-        self._step(self._optimizers[0])
+    def _update(self, *networks: list[nn.Parameter]) -> None:
+        """Clip the gradient of φ, of θ, or of each, and step.
 
-    def _step_source(self) -> None:
-        # Unwrapped: Lightning counts the steps of its wrappers, and a step is a codec update.
-        if self.regularizer is not None:
-            self._step(self._optimizers[1].optimizer)
-
-    def _clip(self, *networks: list[nn.Parameter]) -> None:
-        """Clip each network's gradient; if one of them or a loss was not finite, this update's steps do nothing."""
-        with self.stage("optimizers"):
-            norms = [torch.nn.utils.clip_grad_norm_(p, self.optimization.clip) for p in networks if p]
-            self.guard.see(*norms)
-            self.guard.agree()
-
-    def _step(self, optimizer: LightningOptimizer | torch.optim.Optimizer) -> None:
-        with self.stage("optimizers"):
+        If a loss or a gradient of this update was not finite, the steps change nothing.
+        """
+        self._clip(*networks)
+        for network in networks:
+            # θ's optimizer unwrapped: Lightning counts the steps of its wrappers, and a step is a codec update.
+            optimizer = self._optimizers[0] if network is self.phi else self._optimizers[1].optimizer
             self.guard.govern(optimizer)
             optimizer.step()
             optimizer.zero_grad()
 
+    def _clip(self, *networks: list[nn.Parameter]) -> None:
+        norms = [torch.nn.utils.clip_grad_norm_(p, self.optimization.clip) for p in networks if p]
+        self.guard.see(*norms)
+        self.guard.agree()
+
     # --- around it ----------------------------------------------------------------------------------------------
+
+    def _begin(self, step: int) -> None:
+        self.guard.begin()
+        self._set_rates(step)
+
+    def _end(self, step: int, terms: Terms, source_bpp: Tensor | None) -> None:
+        self.guard.end()
+        if self.average is not None:
+            self.average.update(step)
+        self._log(step, terms, source_bpp)
 
     @property
     def _optimizers(self) -> list[LightningOptimizer]:
@@ -286,7 +324,7 @@ class RegularizedCodec(LightningModule):
         own = torch.stack([*terms, terms.loss if source_bpp is None else source_bpp]).detach().float()
         read = (collectives.total(own) / collectives.world()).tolist()  # the batch of all processes
         values = dict(zip(terms._fields, read, strict=False))
-        values["psnr_db"] = -10 * math.log10(max(values["mse_255"], 1e-10) / 255**2)
+        values["psnr_db"] = psnr_db(values["mse_255"])
         values["lr"] = self.optimization.rates(step)[0] * self.lowering
         values["skipped"] = self.guard.read().skipped
         if self.regularizer is not None and source_bpp is not None:
@@ -307,15 +345,14 @@ class RegularizedCodec(LightningModule):
         checkpoint["regicomp"] = self.identity
 
 
-def _mean(parts: list[tuple[Terms, Tensor | None]]) -> tuple[Terms, Tensor | None]:
+def _mean(parts: list[Seen]) -> Seen:
     """Terms and H_θ of a whole batch from those of its equal parts."""
     if len(parts) == 1:
         return parts[0]
-    terms = Terms(
-        *(torch.stack([t.detach() for t in column]).mean() for column in zip(*(p[0] for p in parts), strict=True))
-    )
-    entropies = [p[1].detach() for p in parts if p[1] is not None]
-    return terms, torch.stack(entropies).mean() if entropies else None
+    columns = zip(*(part.terms for part in parts), strict=True)
+    terms = Terms(*(torch.stack([term.detach() for term in column]).mean() for column in columns))
+    entropies = [part.source_bpp.detach() for part in parts if part.source_bpp is not None]
+    return Seen(terms, torch.stack(entropies).mean() if entropies else None)
 
 
 def trainable(codec: nn.Module) -> list[nn.Parameter]:

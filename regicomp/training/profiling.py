@@ -6,14 +6,13 @@ import logging
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch.autograd.profiler import record_function
+from torch import Tensor
+from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from regicomp.training.quantization import Rows
@@ -86,7 +85,9 @@ class FirstUpdate(Callback):
 class Profile(Callback):
     """Times the stages of some updates after the first ones, then traces a few, then is out of the way.
 
-    On a GPU the timed updates wait for it at each stage, so they are somewhat slower than others.
+    A stage begins where a network is called, a backward pass begins or ends, or an optimizer has stepped: hooks on them
+    tell, so the update itself knows nothing of it. Loss terms count to the network before them, clipping to the
+    optimizers. On a GPU the timed updates wait for it at each stage, so they are somewhat slower than others.
 
     Args:
         folder: the run directory.
@@ -101,20 +102,52 @@ class Profile(Callback):
         self._mark: float | None = None
         self._tracer: torch.profiler.profile | None = None
         self._done = False
+        self._hooks: list[Any] = []
+        self._stage: tuple[str, float, record_function] | None = None  # the one that lasts, and since when
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        started = _now()
-        with record_function(name):
-            yield
-        self.seconds[name] += _now() - started
+    def _switch(self, name: str | None) -> None:
+        """End the stage that lasts and begin another; None: none."""
+        if self._stage is not None:
+            ended, started, label = self._stage
+            label.__exit__(None, None, None)
+            if self._seen < SKIPPED + TIMED:
+                self.seconds[ended] += _now() - started
+        self._stage = None
+        if name is not None:
+            label = record_function(name)
+            label.__enter__()
+            self._stage = (name, _now(), label)
+
+    def _listen(self, module: Any) -> None:
+        def begins(name: str) -> Any:
+            return lambda *_: self._switch(name)
+
+        self._hooks.append(module.codec.register_forward_pre_hook(begins("codec forward")))
+        if (regularizer := module.regularizer) is not None:
+            self._hooks.append(regularizer.register_forward_pre_hook(begins("q_theta")))
+            if regularizer.source._compiled_call_impl is None:  # a hook on a compiled module would be compiled too
+                self._hooks.append(regularizer.source.register_forward_pre_hook(begins("q_theta")))
+        for optimizer in (wrapped.optimizer for wrapped in module._optimizers):
+            self._hooks.append(optimizer.register_step_pre_hook(begins("optimizers")))
+            self._hooks.append(optimizer.register_step_post_hook(begins("other")))
+
+    def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
+        """A backward pass begins."""
+        if self._hooks:
+            self._switch("backward")
+
+    def on_after_backward(self, trainer: Trainer, pl_module: Any) -> None:
+        """It has ended; what follows is clipping and the optimizers' steps, if not another part of the batch."""
+        if self._hooks:
+            self._switch("optimizers")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """The batch is there: what passed since the update before went into it."""
         if self._done or self._seen < SKIPPED:
             return
         timed = self._seen < SKIPPED + TIMED
-        pl_module.stage = self._stage if timed else record_function
+        if not self._hooks:
+            self._listen(pl_module)
         if timed and self._mark is not None:
             self.seconds["data"] += _now() - self._mark
         if not timed and self._tracer is None:
@@ -127,6 +160,7 @@ class Profile(Callback):
         """Close the update; after the last one write everything."""
         if self._done:
             return
+        self._switch(None)
         self._seen += 1
         if SKIPPED <= self._seen <= SKIPPED + TIMED:
             now = _now()
@@ -144,7 +178,8 @@ class Profile(Callback):
 
     def _finish(self, trainer: Trainer, pl_module: Any) -> None:
         self._done = True
-        pl_module.stage = lambda name: nullcontext()
+        for hook in self._hooks:
+            hook.remove()
         if self._tracer is not None:
             self._tracer.stop()
         if not trainer.is_global_zero:

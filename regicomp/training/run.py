@@ -15,6 +15,7 @@ from regicomp.training.build import build_networks
 from regicomp.utils import cli, files, memory
 
 if TYPE_CHECKING:
+    from regicomp.data.testsets import TestSet
     from regicomp.training.checkpointing import Stopwatch
     from regicomp.training.module import RegularizedCodec
     from regicomp.training.nonfinite_guard import Counts
@@ -62,54 +63,45 @@ def _train(settings: Settings, run_dir: Path) -> dict[str, Any]:
     data = settings.data
     found = testsets.find(settings.testsets, data.root, data.test_dirs, settings.evaluation.images)
     from regicomp.distributed import collectives
-    from regicomp.evaluation import measure, record, round_trip, workers
-    from regicomp.image_codec import model_file
-    from regicomp.training import checkpointing, wandb_logger
+    from regicomp.training import checkpointing, cost_estimate, wandb_logger
 
-    finished = run_dir / "results.json"
-    if finished.exists() and settings.ckpt == "last":
-        known = record.read(finished)
-        if known["run"]["config_hash"] == settings.config_hash:
-            if environment.rank() == 0:
-                log.info("%s holds the finished run of this configuration", run_dir)
-                record.print_table(known)
-            return known
-        raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
-    for line in checks.doubts(settings) if environment.rank() == 0 else []:
-        log.warning(line)
-    module = build_networks(settings)
-    ckpt = checkpointing.find(settings.ckpt, run_dir / "checkpoints", module.identity)
-    if settings.plan:
-        from regicomp.training import cost_estimate
-
-        try:
-            return cost_estimate.make(settings, run_dir, module)
-        finally:
-            collectives.leave()
-    if environment.rank() == 0:
-        files.write_bytes(run_dir / "config.yaml", as_yaml(settings).encode())
+    if (known := _finished(settings, run_dir)) is not None:
+        return known
     try:
+        module = build_networks(settings)
+        ckpt = checkpointing.find(settings.ckpt, run_dir / "checkpoints", module.identity)
+        if settings.plan:
+            return cost_estimate.make(settings, run_dir, module)
+        _tell(settings, run_dir)
         module, seconds = _fit_or_go_back(settings, run_dir, module, ckpt)
-        about = _about(settings, module)
-        if environment.rank() == 0:
-            model_file.save_codec(run_dir / "codec.safetensors", module.codec, settings.backbone, about)
-            if module.regularizer is not None and settings.source is not None:
-                source_model = module.regularizer.source
-                model_file.save_source(run_dir / "source.safetensors", source_model, settings.source, about)
-        elif collectives.world() == 1:  # nothing was left to train, so the processes never met: the first measures
-            return {}
-        collectives.gather(None)  # the files are written
-        source_file = run_dir / "source.safetensors" if module.regularizer is not None else None
-        trained = workers.Files(run_dir / "codec.safetensors", source_file)
-        codec = round_trip.Codec(model_file.load_codec(trained.codec))
-        source = None if source_file is None else model_file.load_source(source_file).network
-        with workers.processes(settings.evaluation.workers, trained) as helpers:
-            measured = measure.measure(run_dir, codec, source, found, about, _timing(seconds), helpers)
-        wandb_logger.log_record(run_dir, measured.record, measured.anchors)
+        return _measure(settings, run_dir, module, found, seconds)
     finally:
         wandb_logger.finish()
         collectives.leave()
-    return measured.record
+
+
+def _finished(settings: Settings, run_dir: Path) -> dict[str, Any] | None:
+    """The record of these settings, if `run_dir` holds it already and the run may go on there."""
+    from regicomp.evaluation import record
+
+    path = run_dir / "results.json"
+    if not path.exists() or settings.ckpt != "last":
+        return None
+    known = record.read(path)
+    if known["run"]["config_hash"] != settings.config_hash:
+        raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
+    if environment.is_first():
+        log.info("%s holds the finished run of this configuration", run_dir)
+        record.print_table(known)
+    return known
+
+
+def _tell(settings: Settings, run_dir: Path) -> None:
+    """Say what is doubtful and write down what is run."""
+    if environment.is_first():
+        for line in checks.doubts(settings):
+            log.warning(line)
+        files.write_bytes(run_dir / "config.yaml", as_yaml(settings).encode())
 
 
 def _fit_or_go_back(
@@ -128,8 +120,8 @@ def _fit_or_go_back(
                 module.average.use()
             return module, stopwatch.seconds()
         wandb_logger.finish()
-        first = collectives.rank() == 0
-        ckpt = collectives.gather(checkpointing.roll_back(run_dir / "checkpoints") if first else None)[0]
+        mine = checkpointing.roll_back(run_dir / "checkpoints") if environment.is_first() else None
+        ckpt = collectives.gather(mine)[0]
         module = build_networks(settings)
         if ckpt is None:
             module.guard.lowered.fill_(tripped.lowered + 1)
@@ -169,7 +161,7 @@ def _fit(
     if settings.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
     data = CropData(settings.data, settings.trainer.max_steps, settings.seed, settings.phases)
-    first, levels = environment.rank() == 0, len(settings.rate.lambdas or ())
+    first, levels = environment.is_first(), len(settings.rate.lambdas or ())
     written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at, levels)] if first else []
     if settings.logger.wandb and first:
         about, sweep = _about(settings, module), hydra_job.sweep_name()
@@ -204,6 +196,34 @@ def _fit(
     )
     trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
     return watch.tripped
+
+
+def _measure(
+    settings: Settings, run_dir: Path, module: RegularizedCodec, testsets: list[TestSet], seconds: float
+) -> dict[str, Any]:
+    """Export what was trained, measure the exported files, and write the record."""
+    from regicomp.distributed import collectives
+    from regicomp.evaluation import measure, round_trip, workers
+    from regicomp.image_codec import model_file
+    from regicomp.training import wandb_logger
+
+    about = _about(settings, module)
+    trained = workers.Files(
+        run_dir / "codec.safetensors", run_dir / "source.safetensors" if module.regularizer is not None else None
+    )
+    if environment.is_first():
+        model_file.save_codec(trained.codec, module.codec, settings.backbone, about)
+        if trained.source is not None and module.regularizer is not None and settings.source is not None:
+            model_file.save_source(trained.source, module.regularizer.source, settings.source, about)
+    elif collectives.world() == 1:  # nothing was left to train, so the processes never met: the first measures
+        return {}
+    collectives.gather(None)  # the files are written
+    codec = round_trip.Codec(model_file.load_codec(trained.codec))
+    source = None if trained.source is None else model_file.load_source(trained.source).network
+    with workers.processes(settings.evaluation.workers, trained) as helpers:
+        measured = measure.measure(run_dir, codec, source, testsets, about, _timing(seconds), helpers)
+    wandb_logger.log_record(run_dir, measured.record, measured.anchors)
+    return measured.record
 
 
 def _timing(seconds: float) -> dict[str, float]:

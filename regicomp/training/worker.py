@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from regicomp.config import settings
+from regicomp.config import resolvers, settings
 from regicomp.training import run
 from regicomp.utils import cli
 
@@ -23,6 +23,7 @@ def _end_with_parent() -> None:
 def main() -> None:
     """Entry point."""
     with cli.told_in_one_line():
+        resolvers.register_resolvers()
         told: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()
         run.take_part(settings.resolve(told["config"]), Path(told["run_dir"]))

@@ -51,7 +51,7 @@ def nan_in_loss() -> None:
     """Two updates whose loss is NaN."""
     forward = RegularizedCodec._forward
 
-    def disturbed(self: RegularizedCodec, crops: torch.Tensor, step: int, part: int) -> Any:
+    def disturbed(self: RegularizedCodec, crops: torch.Tensor, step: int, part: int = 0) -> Any:
         terms, x, x_hat = forward(self, crops, step, part)
         return (terms._replace(loss=terms.loss * float("nan")) if step in (6, 7) else terms), x, x_hat
 

@@ -85,6 +85,27 @@ def test_unusual_pushes_act_and_have_both_forms(resolved: Resolved, unusual: str
     assert _distance(_copies(one.phi), _copies(usual.phi)) > (0 if unusual == "reg.per_image=true" else 1e-5)
 
 
+@pytest.mark.parametrize("unusual", ["reg.max_pressure=0.02", "reg.project=true", "reg.per_image=true"])
+def test_a_batch_computed_in_parts_is_regularized_as_a_whole(resolved: Resolved, unusual: str) -> None:
+    """ρ, its bound and the count of bounded updates are the whole batch's, however many parts it is computed in."""
+    common = ("trainer.max_steps=3", "reg.warmup_steps=1", "reg.ramp_steps=0", "reg.alpha=1", "data.batch_size=4")
+    found = [fit(resolved(*common, unusual, f"trainer.accumulate={parts}")) for parts in (1, 2, 4)]
+    whole = found[0]
+    assert whole.regularizer is not None
+    rho, capped, cosine = whole.regularizer.read_pressure()
+    assert rho > 0
+    assert capped == (2 if unusual == "reg.max_pressure=0.02" else 0)
+    for parts in found[1:]:
+        assert parts.regularizer is not None
+        assert parts.regularizer.read_pressure() == (
+            pytest.approx(rho, rel=1e-4),
+            capped,
+            pytest.approx(cosine, abs=1e-5),
+        )
+        assert _distance(_copies(parts.phi), _copies(whole.phi)) < 2e-6
+        assert _distance(_copies(parts.theta), _copies(whole.theta)) < 2e-6
+
+
 def test_released_updates_are_plain_ones(resolved: Resolved) -> None:
     at_once = ("trainer.max_steps=6", "reg.warmup_steps=0", "reg.ramp_steps=0", "reg.alpha=1")
     plain = _copies(fit(resolved("trainer.max_steps=6", "reg.alpha=0")).phi)
