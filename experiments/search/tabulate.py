@@ -31,16 +31,17 @@ def row(run_dir: Path) -> dict[str, Any] | None:
         logged = [r for r in csv.DictReader(file) if float(r["alpha"]) > _FULL * run["alpha"]]
     if not logged:
         return None
-    means = {key: statistics.mean(float(r[key]) for r in logged) for key in ("pressure", "along")}
-    along = 0.0 if "project=True" in (run["variant"] or "") else means["pressure"] * means["along"]
+    pressure = statistics.mean(float(r["pressure"]) for r in logged)
+    cosine = statistics.mean(float(r.get("cosine") or r["along"]) for r in logged)  # older runs call it `along`
+    parallel = 0.0 if "project=True" in (run["variant"] or "") else pressure * cosine
     other = [f"q_θ {run['source']}"] if run["source"] != run["backbone"] else []
     option = [f"α = {run['alpha']:g}", *other, *([run["variant"]] if run["variant"] else [])]
     return {
         "option": ", ".join(option),
         "lmbda": run["lmbda"],
-        "rho": round(means["pressure"], 3),
-        "cosine": round(means["along"], 3),
-        "effective_lmbda": round(run["lmbda"] * (1 - along), 5),
+        "rho": round(pressure, 3),
+        "cosine": round(cosine, 3),
+        "effective_lmbda": round(run["lmbda"] * (1 - parallel), 5),
         "source_bpp": round(statistics.mean(float(r["source_bpp"]) for r in logged), 2),
         "capped": int(float(logged[-1]["capped"])),
         "logged_updates": len(logged),

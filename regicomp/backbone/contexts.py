@@ -189,7 +189,7 @@ class LocalContext(_Dated):
         return scatter(out.reshape(b, -1, 2 * c).transpose(1, 2), board.others, h, w)
 
     def _closed(self, board: Checkerboard) -> Tensor:
-        """What is added to the logits of the windows around the others, (L/2, 1, K², K²), or for all of them alike."""
+        """The addend of the logits of the windows around the others, (L/2, 1, K², K²), or for all of them alike."""
         if not self.as_published:
             return self.closed
         anchors = F.unfold(board.mask[None, None].float(), self.window, padding=self.window // 2)

@@ -42,7 +42,7 @@ class _Round(torch.autograd.Function):
 
 
 def round_around(values: Tensor, centre: Tensor) -> Tensor:
-    """The whole number of steps from `centre` nearest to `values`, added to it; gradient straight through."""
+    """The integer number of steps from `centre` nearest to `values`, added to it; gradient straight through."""
     rounded: Tensor = _Round.apply(values - centre)  # pyright: ignore[reportAssignmentType]
     return rounded + centre
 

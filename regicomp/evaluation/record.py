@@ -37,7 +37,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 class Point(NamedTuple):
-    """What a codec was measured at: a run's only point, or one of a codec of variable rate."""
+    """One operating point of a record: a run's only one, or one of a codec of variable rate."""
 
     quality: float | None
     lmbda: float | None

@@ -48,7 +48,7 @@ def evaluate_image(
         worst = float((x_hat - expected).abs().max()) * 255
         raise RuntimeError(
             f"{name}: the decoded image differs from the encoder's reconstruction by up to {worst:.3g} grey levels; "
-            "encoder and decoder have lost step"
+            "encoder and decoder are out of step"
         )
     x = to_tensor(pixels)
     if quality is not None and source is not None and (told := told_of(source)) is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a process imports this module before it has quieted the lib
 
 
 class Files(NamedTuple):
-    """What is measured, as the processes load it."""
+    """The files of the codec and q_θ that the processes load."""
 
     codec: Path  # codec.safetensors
     source: Path | None  # source.safetensors, to measure H_θ(X|X̂) too
@@ -118,7 +118,7 @@ class Processes:
         number, task = next(left, (0, None))
         if task is None:
             return
-        with contextlib.suppress(BrokenPipeError):  # it has ended, which its answer tells
+        with contextlib.suppress(BrokenPipeError):  # it has ended; its answer says so
             process.pipe.send(task)
         busy[process.pipe] = number, process
 
@@ -165,7 +165,7 @@ class Processes:
 
 @contextlib.contextmanager
 def processes(count: int, files: Files) -> Iterator[Processes | None]:
-    """What `evaluation.evaluate` takes as `helpers`: none where this process is enough."""
+    """The `helpers` of `round_trip.evaluate`: none where this process is enough."""
     if count == 1:
         yield None
         return

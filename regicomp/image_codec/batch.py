@@ -1,4 +1,4 @@
-"""Encoding, decoding and describing many files; one that fails is told in a line, and the others are done."""
+"""Encoding, decoding and describing many files; one that fails is reported in a line, and the others are processed."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def decode(jobs: Sequence[Job], decompress: Callable[[bytes], Picture], report: 
 
 
 def info(sources: Sequence[Path], max_pixels: int) -> int:
-    """Print what .rgc files say of themselves; the command's exit status."""
+    """Print the descriptions of .rgc files; the command's exit status."""
 
     def work(job: Job) -> Row:
         lines = describe(read_bytes(job.source), max_pixels)
@@ -109,7 +109,7 @@ def info(sources: Sequence[Path], max_pixels: int) -> int:
 
 
 def describe(data: bytes, max_pixels: int) -> list[str]:
-    """What a file says of itself; its latents are not decoded.
+    """Lines that describe a file; its latents are not decoded.
 
     Raises:
         ValueError: it is no container, or altered.
@@ -147,7 +147,7 @@ def _its_error(path: Path) -> Iterator[None]:
 
 
 def _each(jobs: Sequence[Job], what: str, work: Callable[[Job], Row], report: bool) -> int:
-    """Do all jobs, telling a failed one in a line and going on; the exit status."""
+    """Do all jobs, report a failed one in a line and go on; the exit status."""
     rows: list[Row] = []
     failed = 0
     for job in tqdm(jobs, desc=what, unit="file", leave=False, disable=None if len(jobs) > 1 else True):

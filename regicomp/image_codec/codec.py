@@ -44,7 +44,7 @@ def to_pixels(image: Tensor) -> Pixels:
 
 
 class _Layout(NamedTuple):
-    """What a codec's `compress` gives, told from two small images, so that files need not say it.
+    """The layout of a codec's `compress`, found with two small images, so that files need not store it.
 
     A number of `shape` is a constant or counts strides along the height or the width.
     """
@@ -341,7 +341,7 @@ class Codec:
         if bitstream.content_check(container, tally.decoded) != container.check:
             raise ValueError(
                 "the decoded latents are not those that were encoded: the file is altered, or this machine computes "
-                "the entropy model otherwise than the one that encoded it"
+                "the entropy model differently from the one that encoded it"
             )
         x_hat = x_hat[..., : container.height, : container.width]
         return x_hat.mean(1, keepdim=True).expand_as(x_hat) if container.grey else x_hat
@@ -383,7 +383,7 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _malformed() -> Iterator[None]:
-    """What a network says of latents that no encoder made, as a ValueError."""
+    """Turn a network's errors about latents that no encoder made into a ValueError."""
     try:
         yield
     except (RuntimeError, AssertionError, IndexError, OverflowError) as error:

@@ -1,6 +1,6 @@
 """The container of one compressed picture (`.rgc`): what is written, byte by byte, and what is refused.
 
-docs/format.md describes it. Nothing here allocates by what a file claims: every length is held against the bytes there.
+docs/format.md describes it. Nothing here allocates by what a file claims: every length is compared with the bytes read.
 """
 
 from __future__ import annotations

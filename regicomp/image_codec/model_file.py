@@ -26,12 +26,12 @@ _SCHEMA = 1
 _MOST_LEVELS = 64  # whose numbers in a container, in thousandths, are bounded so
 
 
-# What constructors raise when an argument is of no use to them.
+# Errors that constructors raise for arguments that they cannot use.
 _CANNOT_BUILD = (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError, LookupError, AttributeError)
 
 
 def _class(spec: Spec, setting: str) -> Any:
-    """What `_target_` names; importing it is all that is done."""
+    """The class that `_target_` names; it is imported and not called."""
     module_name, _, class_name = spec.target.rpartition(".")
     try:
         return getattr(importlib.import_module(module_name), class_name)
@@ -88,7 +88,7 @@ def save_codec(path: Path, codec: nn.Module, spec: Spec, run: Mapping[str, Any],
         path: the file, replaced whole.
         codec: the trained network; not changed.
         spec: how it was built.
-        run: what the record says of the run.
+        run: the record's entry of the run.
         half: store the weights in float16, in half the bytes; a codec is made of the rounded weights, and its tables
             are. Else in float32.
 
@@ -122,7 +122,7 @@ class Loaded(NamedTuple):
 
     network: Any  # a codec or a SourceModel; float32, on the CPU, in evaluation mode
     spec: Spec
-    run: dict[str, Any]  # what the record says of the run that made it
+    run: dict[str, Any]  # the record's entry of the run that made it
     fingerprint: bytes  # SHA-256 of the weights and tables
 
 

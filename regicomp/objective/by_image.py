@@ -53,8 +53,8 @@ class ByImage(RateDistortion):
         loss = rate + (self._lambdas_for(x) * distortions).mean()
         return Terms(loss, rate, errors.mean(), distortions.mean())
 
-    def pull(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        """∂/∂x̂ of the mean over images of λ_b D_b, (B, 3, H, W). Detached."""
+    def distortion_gradient(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """∂/∂x̂ of the mean over images of λ_b D_b, (B, 3, H, W), detached."""
         with torch.enable_grad():
             leaf = x_hat.detach().float().requires_grad_()
             distortions = _mse_by_image(x, leaf) if self.kind == "mse" else 1 - ms_ssim_of_each(x, leaf)

@@ -108,8 +108,8 @@ class RateDistortion:
         distortion = error if self.kind == "mse" else self.distortion(x, x_hat)
         return Terms(rate + self.lmbda * distortion, rate, error, distortion)
 
-    def pull(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        """λ ∂D/∂x̂, (B, 3, H, W): how strongly the distortion pulls at the reconstruction. Detached."""
+    def distortion_gradient(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """λ ∂D/∂x̂, (B, 3, H, W), detached."""
         with torch.enable_grad():
             leaf = x_hat.detach().float().requires_grad_()
             return torch.autograd.grad(self.lmbda * self.distortion(x, leaf), leaf)[0]

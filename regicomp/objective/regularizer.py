@@ -1,7 +1,7 @@
 """The regularizer -α H_θ(X|X̂) as a term of one loss: schedule of α, reversed gradient and its shape, pressure.
 
 The codec should raise H_θ, the source entropy model should lower it, both by gradients at the same point. So H_θ is
-added to the loss once, and its gradient is turned round (times -α) where it enters x̂: one backward pass serves both.
+added to the loss once, and its gradient is reversed (times -α) where it enters x̂: one backward pass serves both.
 """
 
 from __future__ import annotations
@@ -37,68 +37,74 @@ class AlphaSchedule(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What is made of the push ∂H/∂x̂ before it is turned round; by default nothing."""
+    """Changes of the regularizer gradient ∂H/∂x̂ before it is reversed; by default none."""
 
-    project: bool = False  # take out its component along the pull, which alone does what a smaller λ does
-    per_image: bool = False  # press every image of the batch as hard as the batch as a whole
+    project: bool = False  # remove its component parallel to the distortion gradient, which acts like a smaller λ
+    per_image: bool = False  # the same pressure on every image of the batch as on the batch as a whole
     by_scale: bool = False  # bound the pressure in each scale, image and colour: where D does not see them alike
     apart: bool = False  # every image has its own pressure and bound, as where each has its own λ
-    constant: bool = False  # the pressure is α: the push is made so long that ρ equals it
+    constant: bool = False  # the pressure is α: the regularizer gradient is scaled so that ρ equals it
 
     @property
-    def changes_the_push(self) -> bool:
-        """Whether more is done to the push than to multiply all of it with one number."""
+    def changes_direction(self) -> bool:
+        """Whether the regularizer gradient of a batch is changed by more than one factor."""
         return self.project or self.per_image or self.by_scale or self.apart
 
-    def of(self, push: Tensor, pull: Tensor) -> Tensor:
-        """The shaped push.
+    def of(self, grad_h: Tensor, grad_d: Tensor) -> Tensor:
+        """The shaped regularizer gradient.
 
         Args:
-            push: ∂H/∂x̂, (B, 3, H, W).
-            pull: λ∂D/∂x̂, same shape.
+            grad_h: ∂H/∂x̂, (B, 3, H, W).
+            grad_d: λ∂D/∂x̂, same shape.
         """
         if self.project:
-            push = push - collectives.dot(push, pull) / collectives.dot(pull, pull).clamp_min(_TINY) * pull
+            grad_h = (
+                grad_h - collectives.dot(grad_h, grad_d) / collectives.dot(grad_d, grad_d).clamp_min(_TINY) * grad_d
+            )
         if self.per_image:
-            pushes, pulls = (torch.linalg.vector_norm(g.float(), dim=(1, 2, 3), keepdim=True) for g in (push, pull))
-            rho = collectives.norm(push) / collectives.norm(pull).clamp_min(_TINY)
-            push = push * (rho * pulls / pushes.clamp_min(_TINY)).to(push.dtype)
-        return push
+            norms_h, norms_d = (
+                torch.linalg.vector_norm(g.float(), dim=(1, 2, 3), keepdim=True) for g in (grad_h, grad_d)
+            )
+            rho = collectives.norm(grad_h) / collectives.norm(grad_d).clamp_min(_TINY)
+            grad_h = grad_h * (rho * norms_d / norms_h.clamp_min(_TINY)).to(grad_h.dtype)
+        return grad_h
 
 
 NO_SHAPE = Shape()
 
 
 class Pressure(NamedTuple):
-    """How hard the regularizer pushes x̂ against the distortion's pull, scalars."""
+    """The regularizer gradient against the distortion gradient, scalars."""
 
-    rho: Tensor  # ρ = α‖∂H/∂x̂‖ / (λ‖∂D/∂x̂‖) of the shaped push, before the bound; the mean of images that are apart
-    scale: Tensor  # what the reversed gradient is multiplied with besides -α: 1, or max_pressure / ρ; or (B, 1, 1, 1)
-    bounded: Tensor  # how much of the batch the bound acts on, 0 to 1
-    along: Tensor  # cosine of the unshaped push and the pull; where it is 1, -αH_θ does what a smaller λ does
+    rho: Tensor  # ρ = α‖∂H/∂x̂‖ / (λ‖∂D/∂x̂‖) before the bound; of `apart` images the mean
+    scale: Tensor  # factor of the reversed gradient besides -α: 1, or max_pressure / ρ; or (B, 1, 1, 1)
+    bounded: Tensor  # share of the batch on which the bound acts, 0 to 1
+    cosine: Tensor  # of both gradients, unshaped; at 1, -αH_θ acts like a smaller λ
 
 
 _TINY = torch.finfo(torch.float32).tiny
 
 
-def pressure(push: Tensor, pull: Tensor, alpha: float, max_pressure: float, shape: Shape) -> tuple[Tensor, Pressure]:
-    """The shaped push, its pressure against `pull` = λ∂D/∂x̂, and the factor that bounds the pressure.
+def pressure(
+    grad_h: Tensor, grad_d: Tensor, alpha: float, max_pressure: float, shape: Shape
+) -> tuple[Tensor, Pressure]:
+    """The shaped regularizer gradient, its pressure, and the factor that bounds the pressure.
 
     The norms are over the batch of all processes, or of each image where the shape has them apart. No value is read
     back from the device.
 
     Args:
-        push: ∂H/∂x̂, (B, 3, H, W).
-        pull: λ∂D/∂x̂, same shape.
+        grad_h: ∂H/∂x̂, (B, 3, H, W).
+        grad_d: λ∂D/∂x̂, same shape.
         alpha: α in force; the pressure itself where the shape has it constant.
         max_pressure: bound on ρ.
-        shape: what is made of the push.
+        shape: changes of the regularizer gradient.
     """
-    shaped, against = shape.of(push, pull), collectives.norm(pull).clamp_min(_TINY)
-    along = collectives.dot(push, pull) / (collectives.norm(push) * against).clamp_min(_TINY)
+    shaped, against = shape.of(grad_h, grad_d), collectives.norm(grad_d).clamp_min(_TINY)
+    cosine = collectives.dot(grad_h, grad_d) / (collectives.norm(grad_h) * against).clamp_min(_TINY)
     if shape.apart:
-        length, pulls = (torch.linalg.vector_norm(g.float(), dim=(1, 2, 3), keepdim=True) for g in (shaped, pull))
-        against = pulls.clamp_min(_TINY)
+        length, norms_d = (torch.linalg.vector_norm(g.float(), dim=(1, 2, 3), keepdim=True) for g in (shaped, grad_d))
+        against = norms_d.clamp_min(_TINY)
     else:
         length = collectives.norm(shaped)
     rho = alpha * length / against
@@ -107,12 +113,12 @@ def pressure(push: Tensor, pull: Tensor, alpha: float, max_pressure: float, shap
         scale = min(alpha, max_pressure) / rho.clamp_min(_TINY)
         rho = torch.full_like(rho, alpha)
     if shape.by_scale:
-        shaped = scales.bounded(shaped * scale if shape.constant else shaped, pull, alpha, max_pressure)
+        shaped = scales.bounded(shaped * scale if shape.constant else shaped, grad_d, alpha, max_pressure)
         scale = torch.ones_like(scale)
     bounded = rho > max_pressure
     if shape.apart:
         rho, bounded = (collectives.total(v.float().mean()) / collectives.world() for v in (rho, bounded))
-    return shaped, Pressure(rho, scale, bounded, along)
+    return shaped, Pressure(rho, scale, bounded, cosine)
 
 
 class _Reverse(torch.autograd.Function):
@@ -122,20 +128,20 @@ class _Reverse(torch.autograd.Function):
     def forward(
         ctx: Any,
         x_hat: Tensor,
-        pull: Tensor,
+        grad_d: Tensor,
         alpha: float,
         max_pressure: float,
         shape: Shape,
         record: Callable[[Pressure], None],
     ) -> Tensor:
-        ctx.save_for_backward(pull)
+        ctx.save_for_backward(grad_d)
         ctx.alpha, ctx.max_pressure, ctx.shape, ctx.record = alpha, max_pressure, shape, record
         return x_hat.view_as(x_hat)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        (pull,) = ctx.saved_tensors
-        shaped, found = pressure(grads[0], pull, ctx.alpha, ctx.max_pressure, ctx.shape)
+        (grad_d,) = ctx.saved_tensors
+        shaped, found = pressure(grads[0], grad_d, ctx.alpha, ctx.max_pressure, ctx.shape)
         ctx.record(found)
         return (-ctx.alpha * found.scale).to(shaped.dtype) * shaped, None, None, None, None, None
 
@@ -151,15 +157,15 @@ class Regularizer(nn.Module):
 
     Args:
         source: the source entropy model q_θ, called as `source(x, x_hat)` for bits per pixel.
-        objective: gives the distortion's pull λ∂D/∂x̂, which pressure is measured against.
+        objective: gives the distortion gradient λ∂D/∂x̂, to which pressure relates.
         schedule: α by codec step.
         max_pressure: bound on ρ.
-        shape: what is made of the push ∂H/∂x̂ before it is turned round.
+        shape: changes of the regularizer gradient ∂H/∂x̂ before it is reversed.
     """
 
     capped: Tensor
     rho: Tensor
-    along: Tensor
+    cosine: Tensor
 
     def __init__(
         self,
@@ -182,25 +188,25 @@ class Regularizer(nn.Module):
         self.lowering = 1.0  # what a numerical guard multiplies α with
         self.register_buffer("capped", torch.zeros(()))  # updates in which the bound acted, so far
         self.register_buffer("rho", torch.zeros(()))  # ρ of the latest update; 0 where α was 0
-        self.register_buffer("along", torch.zeros(()), persistent=False)  # of the latest update; see Pressure
+        self.register_buffer("cosine", torch.zeros(()), persistent=False)  # of the latest update; see Pressure
 
     def alpha_at(self, step: int) -> float:
         """α in force at codec update `step`."""
         return self.lowering * self.schedule.at(step)
 
     def read_pressure(self) -> tuple[float, int, float]:
-        """ρ of the latest update, how often the bound has acted so far, `Pressure.along`. Waits for the device."""
-        return float(self.rho), int(self.capped), float(self.along)
+        """ρ of the latest update, how often the bound has acted so far, `Pressure.cosine`. Waits for the device."""
+        return float(self.rho), int(self.capped), float(self.cosine)
 
     def _record(self, found: Pressure) -> None:
         """Keep on the device what `read_pressure` will read; no value is read back here."""
         self.rho.copy_(found.rho)
-        self.along.copy_(found.along)
+        self.cosine.copy_(found.cosine)
         self.capped.add_(found.bounded)
 
     def _record_nothing(self) -> None:
         self.rho.zero_()
-        self.along.zero_()
+        self.cosine.zero_()
 
     def forward(self, x: Tensor, x_hat: Tensor, step: int) -> Tensor:
         """H_θ in bits per pixel, to be added to the loss: θ descends it, the codec sees -α times its gradient.
@@ -213,8 +219,8 @@ class Regularizer(nn.Module):
         if alpha == 0:
             self._record_nothing()
             return self.source(x, x_hat.detach())
-        pull = self.objective.pull(x, x_hat)
-        reversed_ = _Reverse.apply(x_hat, pull, alpha, self.max_pressure, self.shape, self._record)
+        grad_d = self.objective.distortion_gradient(x, x_hat)
+        reversed_ = _Reverse.apply(x_hat, grad_d, alpha, self.max_pressure, self.shape, self._record)
         return self.source(x, reversed_)
 
     def reversed(self, push: Tensor, pull: Tensor, step: int) -> Tensor:
@@ -234,16 +240,18 @@ class Regularizer(nn.Module):
         """-α H_θ in bits per pixel as it stands in the objective, for the two-pass forms: θ must be held fixed.
 
         The bound on the pressure and the shape need ∂H/∂x̂, which is taken first. Then α carries the bound's factor,
-        and a shaped push stands in for the gradient of H_θ.
+        and a shaped gradient replaces that of H_θ.
         """
         alpha = self.alpha_at(step)
         if alpha == 0:
             self._record_nothing()
             return torch.zeros((), device=x.device)
         entropy = self.source(x, x_hat)
-        (push,) = torch.autograd.grad(entropy, x_hat, retain_graph=True)
-        shaped, found = pressure(push, self.objective.pull(x, x_hat), alpha, self.max_pressure, self.shape)
+        (grad_h,) = torch.autograd.grad(entropy, x_hat, retain_graph=True)
+        shaped, found = pressure(
+            grad_h, self.objective.distortion_gradient(x, x_hat), alpha, self.max_pressure, self.shape
+        )
         self._record(found)
-        if not self.shape.changes_the_push:
+        if not self.shape.changes_direction:
             return -alpha * found.scale * entropy
         return -alpha * (entropy.detach() + (found.scale * shaped * (x_hat - x_hat.detach())).sum())

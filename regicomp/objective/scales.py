@@ -1,9 +1,9 @@
 """Gradients at x̂ by scale: detail, detail of means, …, and each image's mean colours.
 
-MSE sees an error alike at every scale. MS-SSIM hardly sees a shift of brightness: what is small beside its gradient
-over all pixels may be hundreds of times its gradient for a mean colour, which nothing would then hold. One dark colour
-of one image, of which it sees every shift, hides that of a whole batch. So where the distortion is MS-SSIM the bound on
-the pressure acts in each scale of each image and colour.
+MSE weights errors equally at every scale. MS-SSIM is nearly blind to a shift of brightness: a regularizer gradient that
+is small beside its gradient over all pixels may be hundreds of times its gradient for a mean colour, which would then
+drift freely. One dark colour of one image, to whose shifts it is sensitive, hides that in a whole batch. So where the
+distortion is MS-SSIM, the bound on the pressure acts in each scale of each image and colour.
 
 Legend: B batch, H W pixels, K scales.
 """
@@ -39,20 +39,20 @@ def _means(gradient: Tensor, side: int) -> Tensor:
     return means.repeat_interleave(side, 2).repeat_interleave(side, 3)[..., :height, :width]
 
 
-def bounded(push: Tensor, pull: Tensor, alpha: float, max_pressure: float) -> Tensor:
+def bounded(grad_h: Tensor, grad_d: Tensor, alpha: float, max_pressure: float) -> Tensor:
     """The regularizer's gradient, its pressure bounded in each scale of each image and colour. Nothing is read back.
 
     Args:
-        push: the regularizer's gradient ∂H/∂x̂, (B, 3, H, W).
-        pull: the distortion's, λ∂D/∂x̂, same shape.
+        grad_h: the regularizer's gradient ∂H/∂x̂, (B, 3, H, W).
+        grad_d: the distortion's, λ∂D/∂x̂, same shape.
         alpha: α in force.
-        max_pressure: bound on α‖push‖/‖pull‖ of each.
+        max_pressure: bound on α‖grad_h‖/‖grad_d‖ of each.
 
     Returns:
         The bounded gradient, (B, 3, H, W).
     """
-    result = torch.zeros_like(push)
-    for part, against in zip(components(push), components(pull.to(push.dtype)), strict=True):
+    result = torch.zeros_like(grad_h)
+    for part, against in zip(components(grad_h), components(grad_d.to(grad_h.dtype)), strict=True):
         length, most = (torch.linalg.vector_norm(of, dim=(2, 3), keepdim=True) for of in (part, against))
         result += part * (max_pressure * most / (alpha * length).clamp_min(_TINY)).clamp_max(1.0)
     return result

@@ -1,4 +1,4 @@
-"""A source model that is told the level of quality of each image, which encoder and decoder both know."""
+"""Conditioning of a source model on the level of quality of each image, which encoder and decoder both know."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ToldLevel(nn.Module):
 
 
 def install(source: nn.Module, levels: int) -> ToldLevel:
-    """Tell `source`, in place, the level through the first layer of its `features`, as its child `told`.
+    """Condition `source` on the level, in place, after the first layer of its `features`, by its child `told`.
 
     Raises:
         ValueError: it has no `features` that begin with a convolution, as `SourceModel`'s do.
@@ -47,7 +47,7 @@ def install(source: nn.Module, levels: int) -> ToldLevel:
     if not isinstance(first, nn.Conv2d):
         raise ValueError(
             f"`source._target_` (={type(source).__name__}) must have `features` that begin with a convolution where "
-            "`rate` is variable, to be told the level"
+            "`rate` is variable, to be conditioned on the level"
         )
     told = ToldLevel(first.out_channels, levels)
     source.add_module(NAME, told)
@@ -61,6 +61,6 @@ def levels_in(source: nn.Module, bias: Tensor) -> int:
 
 
 def told_of(source: nn.Module) -> ToldLevel | None:
-    """What tells a source model the level; None in one that is not told."""
+    """The embedding that conditions a source model on the level; None in one without."""
     found = getattr(source, NAME, None)
     return found if isinstance(found, ToldLevel) else None

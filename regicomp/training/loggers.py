@@ -1,4 +1,4 @@
-"""What is seen while training: the progress bar and metrics.csv (W&B: dashboard.py)."""
+"""Progress of a training: the bar in the terminal and metrics.csv (W&B: wandb_logger.py)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ COLUMNS = (
     "alpha",
     "pressure",
     "capped",
-    "along",
+    "cosine",
     "log_scale",
     "skipped",
     "lr",
 )
+_RENAMED = {"cosine": "along"}  # columns, with the names that older runs gave them
 
 
 class MetricsCsv(Logger):
@@ -56,7 +57,7 @@ class MetricsCsv(Logger):
         kept = io.StringIO(newline="")
         self._writer: csv.DictWriter[str] = csv.DictWriter(kept, columns)
         self._writer.writeheader()
-        self._writer.writerows({column: row.get(column, "") for column in columns} for row in rows)
+        self._writer.writerows({c: row.get(c, row.get(_RENAMED.get(c, ""), "")) for c in columns} for row in rows)
         write_bytes(path, kept.getvalue().encode())
         self._file = path.open("a", newline="")
         self._writer = csv.DictWriter(self._file, columns)

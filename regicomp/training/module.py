@@ -55,7 +55,7 @@ class Optimization(NamedTuple):
         return phase.lr * factor, phase.source_lr * factor
 
     def factor(self, step: int) -> float:
-        """What both learning rates are multiplied with at codec update `step`: rising to 1, then falling to 0.01."""
+        """Factor of both learning rates at codec update `step`: rising to 1, then falling to 0.01."""
         risen = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         start = self.steps * (1 - self.decay)
         if self.schedule == "constant" or step < start:
@@ -330,7 +330,7 @@ class RegularizedCodec(LightningModule):
         if self.regularizer is not None and source_bpp is not None:
             values["source_bpp"] = read[-1]
             values["alpha"] = self.regularizer.alpha_at(step)
-            values["pressure"], values["capped"], values["along"] = self.regularizer.read_pressure()
+            values["pressure"], values["capped"], values["cosine"] = self.regularizer.read_pressure()
             if isinstance(log_scale := getattr(self.regularizer.source, "log_scale", None), Tensor):
                 values["log_scale"] = float(collectives.total(log_scale) / collectives.world())
         if self.levels is not None:

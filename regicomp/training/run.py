@@ -45,7 +45,7 @@ def train(settings: Settings, run_dir: Path) -> dict[str, Any]:
 
 
 def take_part(settings: Settings, run_dir: Path) -> None:
-    """What a process does that `processes.others` started: train with the first, measure its share, write nothing."""
+    """The run in a process that `processes.others` started: train with the first, measure its share, write nothing."""
     cli.quiet_libraries()
     logging.getLogger("regicomp").setLevel(logging.ERROR)  # the first process tells
     try:

@@ -78,7 +78,7 @@ def test_a_codec_trained_with_noise_takes_the_medians_as_they_are(tmp_path: Path
 
 
 def test_an_exported_codec_trained_further_keeps_its_lattice(tmp_path: Path) -> None:
-    """Also one of before, with medians between whole numbers."""
+    """Also one of before, with medians between integers."""
     codec = _trained(SPECS["mlicpp"])
     with torch.no_grad():
         _bottleneck(codec).quantiles[:, 0, 1] = 0.3

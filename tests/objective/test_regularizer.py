@@ -53,27 +53,27 @@ def test_released_alpha_falls_as_it_rose_and_ends_at_zero(warmup: int, ramp: int
     assert step > ramp or 2 * ramp + warmup + 2 > end or rise == pytest.approx(fall)
 
 
-def _push(regularizer: Regularizer, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
-    """What the regularizer adds to the gradient at x̂, and the distortion's pull there."""
+def _gradients(regularizer: Regularizer, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+    """The regularizer's contribution to the gradient at x̂, and the distortion gradient there."""
     leaf = x_hat.detach().requires_grad_()
     regularizer(x, leaf, step=0).backward()
     assert leaf.grad is not None
-    return leaf.grad, regularizer.objective.pull(x, leaf)
+    return leaf.grad, regularizer.objective.distortion_gradient(x, leaf)
 
 
-def test_a_projected_push_does_nothing_along_the_pull_and_all_it_did_across() -> None:
+def test_projection_removes_the_parallel_component_and_nothing_else() -> None:
     x, x_hat = _images()
-    plain, pull = _push(_regularizer(), x, x_hat)
-    projected, _ = _push(_regularizer(shape=Shape(project=True)), x, x_hat)
-    size = float(torch.linalg.vector_norm(plain) * torch.linalg.vector_norm(pull))
-    assert abs(float((plain * pull).sum())) > 0.1 * size
-    assert abs(float((projected * pull).sum())) < 1e-5 * size
+    plain, grad_d = _gradients(_regularizer(), x, x_hat)
+    projected, _ = _gradients(_regularizer(shape=Shape(project=True)), x, x_hat)
+    size = float(torch.linalg.vector_norm(plain) * torch.linalg.vector_norm(grad_d))
+    assert abs(float((plain * grad_d).sum())) > 0.1 * size
+    assert abs(float((projected * grad_d).sum())) < 1e-5 * size
     removed = plain - projected
-    torch.testing.assert_close(removed, (removed * pull).sum() / (pull * pull).sum() * pull)
+    torch.testing.assert_close(removed, (removed * grad_d).sum() / (grad_d * grad_d).sum() * grad_d)
 
 
 class _Weighted(nn.Module):
-    """A source model whose certainty differs from image to image, so that its push does."""
+    """A source model whose certainty differs from image to image, so that its gradient does."""
 
     def __init__(self, *weights: float) -> None:
         super().__init__()
@@ -86,13 +86,13 @@ class _Weighted(nn.Module):
 def test_per_image_every_image_is_pressed_alike_and_pushed_where_it_was() -> None:
     x, x_hat = _images()
 
-    def pushed(shape: Shape) -> tuple[Tensor, list[float]]:
+    def shaped_by(shape: Shape) -> tuple[Tensor, list[float]]:
         regularizer = Regularizer(_Weighted(1, 3), RateDistortion(0.01), AlphaSchedule(0.1), 1e9, shape)
-        push, pull = _push(regularizer, x, x_hat)
-        return push, (push.flatten(1).norm(dim=1) / pull.flatten(1).norm(dim=1)).tolist()
+        grad_h, grad_d = _gradients(regularizer, x, x_hat)
+        return grad_h, (grad_h.flatten(1).norm(dim=1) / grad_d.flatten(1).norm(dim=1)).tolist()
 
-    plain, before = pushed(NO_SHAPE)
-    shaped, after = pushed(Shape(per_image=True))
+    plain, before = shaped_by(NO_SHAPE)
+    shaped, after = shaped_by(Shape(per_image=True))
     assert before[1] == pytest.approx(3 * before[0], rel=1e-4)
     assert after[1] == pytest.approx(after[0], rel=1e-4)
     assert before[0] < after[0] < before[1]
@@ -100,10 +100,10 @@ def test_per_image_every_image_is_pressed_alike_and_pushed_where_it_was() -> Non
         assert float(torch.cosine_similarity(one.flatten(), other.flatten(), dim=0)) == pytest.approx(1, abs=1e-5)
 
 
-def test_along_is_one_where_the_push_is_that_of_a_smaller_lambda() -> None:
+def test_the_cosine_is_one_where_the_gradient_is_that_of_a_smaller_lambda() -> None:
     x, x_hat = _images()
     regularizer = Regularizer(_Weighted(1, 1), RateDistortion(0.01), AlphaSchedule(0.1))
-    _push(regularizer, x, x_hat)
+    _gradients(regularizer, x, x_hat)
     assert regularizer.read_pressure()[2] == pytest.approx(1, abs=1e-5)
 
 
@@ -138,8 +138,8 @@ def test_pressure_is_bounded(alpha: float) -> None:
     regularizer, (x, x_hat) = _regularizer(alpha, max_pressure=0.25), _images()
     regularizer(x, x_hat, step=0).backward()
     assert x_hat.grad is not None
-    pull = torch.linalg.vector_norm(regularizer.objective.pull(x, x_hat))
-    ratio = float(torch.linalg.vector_norm(x_hat.grad) / pull)
+    grad_d = torch.linalg.vector_norm(regularizer.objective.distortion_gradient(x, x_hat))
+    ratio = float(torch.linalg.vector_norm(x_hat.grad) / grad_d)
     rho, capped, _ = regularizer.read_pressure()
     assert ratio <= 0.25 * (1 + 1e-5)
     assert ratio == pytest.approx(min(rho, 0.25), rel=1e-4)

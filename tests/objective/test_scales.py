@@ -39,57 +39,59 @@ def images() -> tuple[Tensor, Tensor]:
         return x, regicomp.load().network(x)["x_hat"]
 
 
-def _push(x: Tensor, x_hat: Tensor, kind: str, lmbda: float, max_pressure: float) -> tuple[Tensor, Tensor, Regularizer]:
-    """What the regularizer adds to the gradient at x̂, the distortion gradient there, and the regularizer."""
+def _gradients(
+    x: Tensor, x_hat: Tensor, kind: str, lmbda: float, max_pressure: float
+) -> tuple[Tensor, Tensor, Regularizer]:
+    """The regularizer's contribution to the gradient at x̂, the distortion gradient there, and the regularizer."""
     source, objective = LocalGaussian(x, x_hat), RateDistortion(lmbda, kind)
     regularizer = Regularizer(source, objective, AlphaSchedule(0.1), max_pressure)
     leaf = x_hat.clone().requires_grad_()
     regularizer(x, leaf, step=0).backward()
     assert leaf.grad is not None
-    return leaf.grad, objective.pull(x, leaf), regularizer
+    return leaf.grad, objective.distortion_gradient(x, leaf), regularizer
 
 
-def _ratio(push: Tensor, pull: Tensor) -> float:
-    return float(push.norm() / pull.norm())
+def _ratio(grad_h: Tensor, grad_d: Tensor) -> float:
+    return float(grad_h.norm() / grad_d.norm())
 
 
 def _mean_colours(gradient: Tensor) -> Tensor:
     return gradient.mean(dim=(2, 3))
 
 
-def test_under_ms_ssim_a_push_on_brightness_is_bounded(images: tuple[Tensor, Tensor]) -> None:
+def test_under_ms_ssim_a_gradient_on_brightness_is_bounded(images: tuple[Tensor, Tensor]) -> None:
     """At λ = 4.58 and α = 0.1: below 1 over pixels, many times the distortion's own gradient for most mean colours."""
-    free, pull, regularizer = _push(*images, "ms_ssim", 4.58, max_pressure=1e9)
-    assert _ratio(free, pull) < 1
-    assert float((_mean_colours(free) / _mean_colours(pull)).abs().median()) > 10
-    bounded, _, regularizer = _push(*images, "ms_ssim", 4.58, max_pressure=1.0)
-    assert float((_mean_colours(bounded) / _mean_colours(pull)).abs().max()) <= 1.001
-    for one, other in zip(scales.components(bounded), scales.components(pull), strict=True):
+    free, grad_d, regularizer = _gradients(*images, "ms_ssim", 4.58, max_pressure=1e9)
+    assert _ratio(free, grad_d) < 1
+    assert float((_mean_colours(free) / _mean_colours(grad_d)).abs().median()) > 10
+    bounded, _, regularizer = _gradients(*images, "ms_ssim", 4.58, max_pressure=1.0)
+    assert float((_mean_colours(bounded) / _mean_colours(grad_d)).abs().max()) <= 1.001
+    for one, other in zip(scales.components(bounded), scales.components(grad_d), strict=True):
         assert bool((one.norm(dim=(2, 3)) <= 1.001 * other.norm(dim=(2, 3))).all())
     assert 0.5 < _ratio(bounded, free) < 1  # most of it is where the distortion sees it
     rho, capped, _ = regularizer.read_pressure()
-    assert rho == pytest.approx(_ratio(free, pull), rel=1e-3)
+    assert rho == pytest.approx(_ratio(free, grad_d), rel=1e-3)
     assert capped == 0
     # What the codec follows then still lowers the distortion in every scale, of every image and colour.
-    for one, other in zip(scales.components(pull + bounded), scales.components(pull), strict=True):
+    for one, other in zip(scales.components(grad_d + bounded), scales.components(grad_d), strict=True):
         assert bool(((one * other).sum(dim=(2, 3)) >= -2e-3 * other.norm(dim=(2, 3)) ** 2).all())
 
 
 def test_under_mse_the_scales_are_alike_and_nothing_changes(images: tuple[Tensor, Tensor]) -> None:
     """Its gradient and that of a Gaussian are multiples of one error."""
     x, x_hat = images
-    push, pull, _ = _push(x, x_hat, "mse", 0.0067, max_pressure=1e9)
-    ratios = [_ratio(a, b) for a, b in zip(scales.components(push), scales.components(pull), strict=True)]
-    assert max(ratios) < 4 * _ratio(push, pull)
+    grad_h, grad_d, _ = _gradients(x, x_hat, "mse", 0.0067, max_pressure=1e9)
+    ratios = [_ratio(a, b) for a, b in zip(scales.components(grad_h), scales.components(grad_d), strict=True)]
+    assert max(ratios) < 4 * _ratio(grad_h, grad_d)
     leaf = x_hat.clone().requires_grad_()
     LocalGaussian(x, x_hat)(x, leaf).backward()
     assert leaf.grad is not None
-    assert torch.equal(push, -0.1 * leaf.grad)
+    assert torch.equal(grad_h, -0.1 * leaf.grad)
 
 
 def test_the_two_forms_agree(images: tuple[Tensor, Tensor]) -> None:
     x, x_hat = images
-    one_pass, _, regularizer = _push(x, x_hat, "ms_ssim", 4.58, max_pressure=1.0)
+    one_pass, _, regularizer = _gradients(x, x_hat, "ms_ssim", 4.58, max_pressure=1.0)
     leaf = x_hat.clone().requires_grad_()
     regularizer.literal(x, leaf, step=0).backward()
     assert leaf.grad is not None
