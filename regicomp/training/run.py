@@ -15,6 +15,7 @@ from regicomp.training.build import build_networks
 from regicomp.utils import cli, files, memory
 
 if TYPE_CHECKING:
+    from regicomp.backbone.precision import Precision
     from regicomp.data.testsets import TestSet
     from regicomp.training.checkpointing import Stopwatch
     from regicomp.training.module import RegularizedCodec
@@ -156,7 +157,7 @@ def _fit(
     device = strategy.device_type(settings.strategy)
     if device == "cpu":
         memory.keep_freed()
-    computing = precision.resolve(settings.precision, settings.channels_last, device)
+    computing = _computing(settings)
     precision.set_backends(computing)
     if settings.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
@@ -167,6 +168,8 @@ def _fit(
         about, sweep = _about(settings, module), hydra_job.sweep_name()
         dashboard = wandb_logger.start(run_dir, settings.logger.project, dict(settings.composed), about, sweep)
         written += [] if dashboard is None else [dashboard]
+    if settings.precision == "auto" and first:
+        log.info("precision=auto is %s on this machine (docs/decisions/precision.md)", computing.lightning)
     if ckpt and first:
         log.info("going on from %s, update %d of %d", ckpt, resumed_at, settings.trainer.max_steps)
     arguments = strategy.trainer_settings(settings)
@@ -226,6 +229,13 @@ def _measure(
     return measured.record
 
 
+def _computing(settings: Settings) -> Precision:
+    """In which precision and memory format this machine trains."""
+    from regicomp.backbone import precision
+
+    return precision.resolve(settings.precision, settings.channels_last, strategy.device_type(settings.strategy))
+
+
 def _timing(seconds: float) -> dict[str, float]:
     """The record's `timing` entry: what the figures depend on beside the machine."""
     import torch
@@ -258,6 +268,9 @@ def _about(settings: Settings, module: RegularizedCodec) -> dict[str, Any]:
         "source_parameters": sum(p.numel() for p in module.theta),
         "skipped_updates": module.guard.read().skipped,
         "rollbacks": module.guard.read().lowered,
+        "optimizer": settings.optimizer.name,
+        "average": settings.average.decay,
+        "precision": _computing(settings).lightning,
         "config_hash": settings.config_hash,
         "versions": record.versions(),
     }

@@ -57,9 +57,11 @@ def _weights(path: Path) -> torch.Tensor:
 
 def test_a_run_exports_averaged_weights(resolved: Resolved, tmp_path: Path) -> None:
     settings = ("trainer.max_steps=4", "trainer.log_every=1", "optimizer.lr=1e-3", "evaluation.images=1", "reg.alpha=0")
-    run.train(cfg := resolved(*settings, "average.decay=0.9"), tmp_path / "averaged")
+    record = run.train(cfg := resolved(*settings, "average.decay=0.9"), tmp_path / "averaged")
     run.train(resolved(*settings), tmp_path / "last")
     averaged, last = (_weights(tmp_path / name / "codec.safetensors") for name in ("averaged", "last"))
     start = torch.cat([p.detach().flatten() for p in build_networks(cfg).phi])
     assert float((averaged - last).abs().max()) > 1e-4
     assert float((averaged - start).norm()) < float((last - start).norm())
+    how = {key: record["run"][key] for key in ("optimizer", "average", "precision")}
+    assert how == {"optimizer": "adam", "average": 0.9, "precision": "32-true"}
