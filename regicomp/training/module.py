@@ -210,7 +210,7 @@ class RegularizedCodec(LightningModule):
             source_bpp = regularizer.source(x, x_hat.requires_grad_())
             self._backward_into([*self.theta, x_hat], source_bpp / count, share=False)
             pushes.append(x_hat.grad)  # pyright: ignore[reportArgumentType]
-            pulls.append(self.objective.pull(x, x_hat) / count)
+            pulls.append(self.objective.distortion_gradient(x, x_hat) / count)
             seen.append(Seen(terms, source_bpp))
         reversed_ = regularizer.reversed(torch.cat(pushes), torch.cat(pulls), step)
         for (part, crops), gradient in zip(self._parts(batch), reversed_.chunk(count), strict=True):
