@@ -223,16 +223,16 @@ class Regularizer(nn.Module):
         reversed_ = _Reverse.apply(x_hat, grad_d, alpha, self.max_pressure, self.shape, self._record)
         return self.source(x, reversed_)
 
-    def reversed(self, push: Tensor, pull: Tensor, step: int) -> Tensor:
+    def reversed(self, grad_h: Tensor, grad_d: Tensor, step: int) -> Tensor:
         """The gradient that the codec sees at x̂ in place of ∂H/∂x̂, which is known already: shaped, bounded, times -α.
 
         Args:
-            push: ∂H/∂x̂ of the update's whole batch, (B, 3, H, W).
-            pull: λ∂D/∂x̂, same shape.
+            grad_h: ∂H/∂x̂ of the update's whole batch, (B, 3, H, W).
+            grad_d: λ∂D/∂x̂, same shape.
             step: codec update, from 0.
         """
         alpha = self.alpha_at(step)
-        shaped, found = pressure(push, pull, alpha, self.max_pressure, self.shape)
+        shaped, found = pressure(grad_h, grad_d, alpha, self.max_pressure, self.shape)
         self._record(found)
         return (-alpha * found.scale).to(shaped.dtype) * shaped
 

@@ -66,7 +66,7 @@ class Optimization(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What an update, or a part of it, has computed for the log."""
+    """Values of an update, or of a part of it, for the log."""
 
     terms: Terms
     source_bpp: Tensor | None  # H_θ, where there is a q_θ
@@ -203,16 +203,16 @@ class RegularizedCodec(LightningModule):
         with its own share of the regularizer's gradient.
         """
         count, seen = self.optimization.accumulate, list[Seen]()
-        pushes, pulls = list[Tensor](), list[Tensor]()
+        grads_h, grads_d = list[Tensor](), list[Tensor]()
         for part, crops in self._parts(batch):
             with torch.no_grad():
                 terms, x, x_hat = self._forward(crops, step, part)
             source_bpp = regularizer.source(x, x_hat.requires_grad_())
             self._backward_into([*self.theta, x_hat], source_bpp / count, share=False)
-            pushes.append(x_hat.grad)  # pyright: ignore[reportArgumentType]
-            pulls.append(self.objective.distortion_gradient(x, x_hat) / count)
+            grads_h.append(x_hat.grad)  # pyright: ignore[reportArgumentType]
+            grads_d.append(self.objective.distortion_gradient(x, x_hat) / count)
             seen.append(Seen(terms, source_bpp))
-        reversed_ = regularizer.reversed(torch.cat(pushes), torch.cat(pulls), step)
+        reversed_ = regularizer.reversed(torch.cat(grads_h), torch.cat(grads_d), step)
         for (part, crops), gradient in zip(self._parts(batch), reversed_.chunk(count), strict=True):
             terms, _, x_hat = self._forward(crops, step, part)
             self._backward_into(self.phi, terms.loss / count + (gradient * x_hat).sum(), share=False)

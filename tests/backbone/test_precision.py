@@ -1,4 +1,4 @@
-"""What a precision means on CUDA: float32 is exact, TF32 is asked for by name."""
+"""Precisions on CUDA: float32 is exact, TF32 is asked for by name."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_one_pass_equals_two_pass_under_every_optimizer(resolved: Resolved, name
 
 
 @pytest.mark.parametrize("unusual", ["reg.project=true", "reg.per_image=true", "reg.feed=rounded"])
-def test_unusual_pushes_act_and_have_both_forms(resolved: Resolved, unusual: str) -> None:
+def test_unusual_shapes_act_and_have_both_forms(resolved: Resolved, unusual: str) -> None:
     short = ("trainer.max_steps=6", "reg.warmup_steps=1", "optimizer.lr=1e-3")
     one = fit(resolved(*short, unusual, "reg.form=one_pass"))
     two = fit(resolved(*short, unusual, "reg.form=two_pass"))
