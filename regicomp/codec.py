@@ -41,7 +41,7 @@ def _info(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
     args = options.parser(__doc__, {"encode": _encode, "decode": _decode, "info": _info}).parse_args(argv)
-    with cli.told_in_one_line():
+    with cli.told_in_one_line("the files that were written are whole"):
         cli.quiet_libraries()
         status = args.run(args)
     if status:

@@ -17,7 +17,7 @@ resolvers.register_resolvers()
 @hydra.main(version_base="1.3", config_path=str(settings.conf_dir()), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Entry point."""
-    with cli.told_in_one_line():
+    with cli.told_in_one_line("no record was written"):
         resolved = settings.resolve_measurement(cfg)
         cli.quiet_libraries()
         import torch

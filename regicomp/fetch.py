@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mirror", metavar="URL", help="fetch from here alone; laid out as data.root")
     parser.add_argument("--jobs", type=int, default=4, help="downloads side by side (4)")
     given = parser.parse_args(arguments)
-    with cli.told_in_one_line():
+    with cli.told_in_one_line("what arrived is kept, and the same command goes on with it"):
         if not given.names:
             raise ValueError(f"`NAME` must be one or several of {', '.join(manifest.names())}")
         if given.jobs < 1:
@@ -32,11 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in given.names:
             manifest.load(name)
         root = given.root or Path(os.environ.get("REGICOMP_DATA") or "data")
-        try:
-            whole = [fetch(name, root, given.mirror, given.verify_only, given.jobs) for name in given.names]
-        except KeyboardInterrupt:
-            print("stopped; what arrived is kept, and the same command goes on with it", file=sys.stderr)
-            return 130
+        whole = [fetch(name, root, given.mirror, given.verify_only, given.jobs) for name in given.names]
     return 0 if all(whole) else 1
 
 

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-verify", action="store_true", help="look at headers only; do not decode every image")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     given = parser.parse_args(arguments)
-    with cli.told_in_one_line():
+    with cli.told_in_one_line("finished shards are kept, and the same command makes the others"):
         if given.shard_size <= 0:
             raise ValueError(f"`--shard-size` (={given.shard_size:g}) must be greater than 0")
         if given.jobs < 1:

@@ -16,7 +16,7 @@ resolvers.register_resolvers()
 @hydra.main(version_base="1.3", config_path=str(settings.conf_dir()), config_name="train")
 def main(cfg: DictConfig) -> None:
     """Entry point."""
-    with signals.requeued():
+    with signals.requeued(hydra_job.how_to_go_on()):
         if hydra_job.in_sweep():
             with sweep.kept_apart(cfg, hydra_job.run_dir()):
                 _checked(sweep.resuming(cfg))
@@ -33,4 +33,5 @@ def _checked(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with cli.told_in_one_line():
+        main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from regicomp.data import images
 from regicomp.data.images import NOTED, REFUSED, BadImage
+from regicomp.utils.pool import process_pool
 
 
 class Finding(NamedTuple):
@@ -50,7 +50,7 @@ def scan(folders: Iterable[Path], crop: int, jobs: int) -> list[Finding]:
         ValueError: a folder is missing or holds no image.
     """
     paths = images.find(folders)
-    with ProcessPoolExecutor(jobs) as processes:
+    with process_pool(jobs) as processes:
         found = processes.map(partial(examine, crop=crop), paths, chunksize=max(1, min(64, len(paths) // (4 * jobs))))
         return list(tqdm(found, total=len(paths), desc="checking", unit="image", delay=1))
 

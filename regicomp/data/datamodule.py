@@ -18,6 +18,7 @@ from regicomp.config.settings import Data
 from regicomp.data import dead_leaves, device_crops, images, shard_reader
 from regicomp.data.crops import CropDataset, StepSampler
 from regicomp.data.image_pool import FileImage, ImagePool, StoredImage, load_pool
+from regicomp.launch import signals
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class CropData(LightningDataModule):
             dataset,
             batch_sampler=StepSampler(self.phases, self.steps, start, rank, world),
             num_workers=self.settings.workers,
+            worker_init_fn=signals.left_alone,
             pin_memory=device.type == "cuda",
             persistent_workers=self.settings.workers > 0,
         )

@@ -9,7 +9,6 @@ import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from regicomp.data import images
 from regicomp.data import shard_reader as reading
 from regicomp.data.images import BadImage
 from regicomp.utils import files
+from regicomp.utils.pool import process_pool
 
 _PLAN = "plan.json"
 
@@ -170,7 +170,7 @@ def prepare(src: Path, folder: Path, shard_bytes: int, settings: Settings, jobs:
         _check_space(folder, [paths[index] for _, indices in todo for index in indices], settings)
     make = partial(_make, paths=paths, src=src, folder=folder, settings=settings)
     bar = tqdm(total=len(paths), initial=sum(len(shards[n]) for n in done), desc="packing", unit="image")
-    with bar, ProcessPoolExecutor(jobs) as processes:
+    with bar, process_pool(jobs) as processes:
         for job, outcome in zip(todo, processes.map(make, todo), strict=True):
             done[job[0]] = outcome
             bar.update(len(job[1]))

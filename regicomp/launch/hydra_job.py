@@ -34,6 +34,11 @@ def run_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
+def how_to_go_on() -> str:
+    """What is told when a signal ends this job."""
+    return "the same command goes on" if in_sweep() else f"hydra.run.dir={run_dir()} ckpt=last goes on"
+
+
 def write_composed(cfg: DictConfig, run_dir: Path) -> None:
     """Write the composed configuration to `run_dir`/.hydra as Hydra does; nothing, where Hydra did not start the run.
 

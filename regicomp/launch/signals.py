@@ -21,11 +21,14 @@ from types import FrameType
 _LOOK_SECONDS = 0.5  # between two checks whether the starting process is alive
 REQUEUE = 75
 """Exit status of a run that was asked to leave and can go on (EX_TEMPFAIL of sysexits.h); ckpt=last goes on."""
+INTERRUPTED = 130
+"""Exit status of a run that Ctrl-C asked to leave."""
 
 
 class _State:
     pending: signal.Signals | None = None
     training = False
+    how = ""  # to go on, told when a signal ends the process
     requeue: Callable[[int, FrameType | None], object] | None = None  # submitit's own handler
 
 
@@ -36,9 +39,14 @@ def _of_submitit() -> signal.Signals | None:
     return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
 
 
+def status(signum: signal.Signals | None) -> int:
+    """Exit status of a process that leaves in order on a signal: as a shell has it after Ctrl-C, else REQUEUE."""
+    return INTERRUPTED if signum == signal.SIGINT else REQUEUE
+
+
 def _signals() -> list[signal.Signals]:
     further = _of_submitit()
-    return [signal.SIGTERM, signal.SIGUSR1, *([further] if further else [])]
+    return [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, *([further] if further else [])]
 
 
 def _say(line: str) -> None:
@@ -49,16 +57,19 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     del frame
     name = signal.Signals(signum).name
     if _State.pending is not None:
-        _say(f"{name} again: ending at once; ckpt=last goes on from the newest checkpoint")
+        _say(f"{name} again: ending at once; {_State.how} from the newest checkpoint")
         _back_into_the_queue(signum)
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
         return
     _State.pending = signal.Signals(signum)
     if not _State.training:  # everything on the disk is whole, and what is missing is computed again
-        _say(f"{name}: ending with status {REQUEUE}; ckpt=last goes on")
-        raise SystemExit(REQUEUE)
-    _say(f"{name}: checkpoint at the next update, then exit {REQUEUE}; a second signal ends at once")
+        _say(f"{name}: ending with status {status(_State.pending)}; {_State.how}")
+        raise SystemExit(status(_State.pending))
+    _say(
+        f"{name}: checkpoint at the next update, then exit {status(_State.pending)}; a second signal ends at once; "
+        f"{_State.how}"
+    )
 
 
 def _slurm_job() -> str:
@@ -127,19 +138,23 @@ def _bound_to_parent() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def requeued() -> Iterator[None]:
-    """Within, SIGTERM and SIGUSR1 end the process in order: while training after a checkpoint, else at once."""
+def requeued(how: str = "ckpt=last goes on") -> Iterator[None]:
+    """Within, SIGTERM, SIGINT and SIGUSR1 end the process in order: while training after a checkpoint, else at once.
+
+    Args:
+        how: to go on afterwards, as it is told.
+    """
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in _signals()} if main else {}
     submitits = before.get(_of_submitit() or signal.SIGTERM)
-    _State.pending, _State.training = None, False
+    _State.pending, _State.training, _State.how = None, False, how
     _State.requeue = submitits if _of_submitit() and callable(submitits) else None
     _install()
     try:
         with _bound_to_parent():
             yield
     except SystemExit as left:
-        if left.code == REQUEUE and _State.pending is not None:
+        if left.code in (REQUEUE, INTERRUPTED) and _State.pending is not None:
             _back_into_the_queue(_State.pending)
         raise
     finally:
@@ -153,7 +168,7 @@ def while_training() -> Iterator[None]:
     """Within, a signal waits for the next update's end (`asked`); afterwards the process leaves.
 
     Raises:
-        SystemExit: with status REQUEUE, at the end, if a signal came.
+        SystemExit: with the signal's `status`, at the end, if one came.
     """
     _State.training = True
     try:
@@ -161,7 +176,28 @@ def while_training() -> Iterator[None]:
     finally:
         _State.training = False
     if _State.pending is not None:
-        raise SystemExit(REQUEUE)
+        raise SystemExit(status(_State.pending))
+
+
+def left_alone(worker: int = 0) -> None:
+    """In a process that loads data (a DataLoader's `worker_init_fn`): signals sent to the whole group are the run's.
+
+    The first SIGTERM too; the second is the run's own, which ends its workers so.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+
+
+def leave_sweep_on_interrupt() -> None:
+    """In a process that hands out a sweep's runs to others: Ctrl-C ends it, and they leave in order as it is gone."""
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        _say("SIGINT: the runs under way leave after a checkpoint at their next update; the same command goes on")
+        os._exit(INTERRUPTED)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, leave)
 
 
 def take_over() -> None:

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from regicomp.distributed import environment
-from regicomp.launch import hydra_job, run_lock
+from regicomp.launch import hydra_job, run_lock, signals
 from regicomp.utils import files
 from regicomp.utils.cli import spell
 
@@ -105,6 +105,8 @@ class SweepProgress(Callback):
         """Count the runs."""
         self._runs = size(list(config.hydra.overrides.task), config.hydra.sweeper.get("params"))
         self._started = time.monotonic()
+        if not config.hydra.launcher._target_.endswith("BasicLauncher"):
+            signals.leave_sweep_on_interrupt()
         print(f"sweep of {self._runs} runs in {config.hydra.sweep.dir}", flush=True)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:

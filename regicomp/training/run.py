@@ -38,7 +38,7 @@ def train(settings: Settings, run_dir: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: a setting, a folder, an image or a checkpoint is not as expected.
-        SystemExit: a signal asked the process to leave (signals.REQUEUE).
+        SystemExit: a signal asked the process to leave (signals.REQUEUE, signals.INTERRUPTED).
     """
     told = {"config": settings.composed, "run_dir": str(run_dir.resolve())}
     with processes.others(told, strategy.devices(settings), settings.strategy.num_nodes):
@@ -53,7 +53,7 @@ def take_part(settings: Settings, run_dir: Path) -> None:
         with signals.requeued():
             _train(settings, run_dir)
     except SystemExit as left:
-        if left.code != signals.REQUEUE:  # which the first process tells
+        if left.code not in (signals.REQUEUE, signals.INTERRUPTED):  # which the first process tells
             raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -29,13 +30,21 @@ def quiet_libraries() -> None:
 
 
 @contextlib.contextmanager
-def told_in_one_line() -> Iterator[None]:
+def told_in_one_line(interrupted: str = "") -> Iterator[None]:
     """Turn a user's mistake (ValueError) or a failing disk (OSError) into one line and exit status 2.
 
-    HYDRA_FULL_ERROR=1 shows the traceback instead.
+    Ctrl-C is a line and status 130; a second one ends the process at once. HYDRA_FULL_ERROR=1 shows the traceback
+    of an error instead.
+
+    Args:
+        interrupted: what is told beside that Ctrl-C stopped the command, such as how to go on.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        print("stopped" + (interrupted and f"; {interrupted}"), file=sys.stderr, flush=True)
+        raise SystemExit(130) from None
     except (ValueError, OSError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

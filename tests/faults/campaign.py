@@ -31,6 +31,10 @@ def everything(bench: Bench, count: int, only: str = "") -> Iterator[Row]:
     faults: dict[str, Callable[[], Row | list[Row]]] = {
         "two-runs": lambda: processes.two_runs(bench, few),
         "signals": lambda: processes.signals(bench, 2 * few),
+        "interrupts": lambda: processes.interrupts(bench, few),
+        "group": lambda: processes.group(bench, 2 * few),
+        "frozen": lambda: processes.frozen(bench, few),
+        "worker-killed": lambda: processes.killed_worker(bench, few),
         "full-disk-checkpoint": lambda: storage.full_disk(bench, "checkpoint", 6 << 20, (), few),
         "full-disk-export": lambda: storage.full_disk(bench, "export", 1 << 17, AFTER_TRAINING, few),
         "full-disk-record": lambda: storage.full_disk(bench, "record", 8 << 20, AFTER_TRAINING, few),

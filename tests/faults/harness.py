@@ -139,6 +139,12 @@ class Process(NamedTuple):
             os.kill(self.process.pid, number)
 
 
+def signal_group(process: Process, number: int) -> None:
+    """Send a signal to a run (started with `injections.own_group`) and to all of its own processes."""
+    if process.process.exitcode is None and process.process.pid is not None:
+        os.killpg(process.process.pid, number)
+
+
 def start(tiny: Tiny | TinySweep, *more: str, before: Callable[[], None] | None = None) -> Process:
     """Start a run; `before` (a module's function) is called in its process first."""
     tiny.run.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,11 @@ def disk_full_at_record() -> None:
                 file.write(bytes(4096))
 
     summary_picture.draw = fill
+
+
+def own_group() -> None:
+    """The run leads a group of processes, as under a shell or a scheduler, so that the group can be signalled."""
+    os.setpgid(0, 0)
 
 
 def clock_backwards() -> None:

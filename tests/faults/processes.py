@@ -9,6 +9,7 @@ from pathlib import Path
 
 import harness
 import injections
+import psutil
 from benches import Bench, Row
 from harness import TinySweep
 
@@ -102,6 +103,70 @@ def signals(bench: Bench, tries: int) -> Row:
     return Row(
         "SIGTERM, SIGUSR1", tries, survived, "exit status 75, checkpoint of that update; resumed to the same bits"
     )
+
+
+def interrupts(bench: Bench, tries: int) -> Row:
+    """SIGINT, as by Ctrl-C, while training: exit 130 with a checkpoint of that very update; then resumed."""
+    survived = 0
+    for k in range(tries):
+        tiny = bench.tiny(f"interrupt{k}")
+        process = harness.start(tiny)
+        harness.wait_for_rows(tiny, bench.random.randrange(3, harness.STEPS - 4), process)
+        process.signal(signal.SIGINT)
+        status = process.wait()
+        rows = (tiny.run / "metrics.csv").read_text().splitlines()
+        at_once = harness.newest_step(tiny.run) == int(rows[-1].split(",")[0])
+        told = f"hydra.run.dir={tiny.run} ckpt=last goes on" in process.said() and "Traceback" not in process.said()
+        harness.finish(tiny)
+        survived += status == 130 and at_once and told and not harness.differences(tiny.run, bench.reference)
+    return Row("SIGINT (Ctrl-C)", tries, survived, "exit status 130 and how to go on; resumed to the same bits")
+
+
+def group(bench: Bench, tries: int) -> Row:
+    """SIGTERM and SIGINT in turn to the whole process group of a run whose data workers are processes, too."""
+    survived = 0
+    for k in range(tries):
+        tiny = bench.tiny(f"group{k}")
+        process = harness.start(tiny, "data.workers=2", before=injections.own_group)
+        harness.wait_for_rows(tiny, bench.random.randrange(3, harness.STEPS - 4), process)
+        number, expected = ((signal.SIGTERM, 75), (signal.SIGINT, 130))[k % 2]
+        harness.signal_group(process, number)
+        status = process.wait()
+        stored = harness.newest_step(tiny.run)
+        harness.finish(tiny)
+        survived += status == expected and stored > 0 and not harness.differences(tiny.run, bench.reference)
+    return Row(
+        "SIGTERM, SIGINT to the group", tries, survived, "with two data workers; exit status 75 or 130; the same bits"
+    )
+
+
+def frozen(bench: Bench, tries: int) -> Row:
+    """SIGSTOP and, seconds later, SIGCONT to the whole group of a run with data workers."""
+    survived = 0
+    for k in range(tries):
+        tiny = bench.tiny(f"frozen{k}")
+        process = harness.start(tiny, "data.workers=1", before=injections.own_group)
+        harness.wait_for_rows(tiny, bench.random.randrange(3, harness.STEPS - 4), process)
+        harness.signal_group(process, signal.SIGSTOP)
+        time.sleep(2.0)
+        harness.signal_group(process, signal.SIGCONT)
+        survived += process.wait() == 0 and not harness.differences(tiny.run, bench.reference)
+    return Row("SIGSTOP, then SIGCONT", tries, survived, "the run goes on; the same bits")
+
+
+def killed_worker(bench: Bench, tries: int) -> Row:
+    """SIGKILL of a data worker, as by the kernel where memory is short: the run ends in a line, and is resumed."""
+    survived = 0
+    for k in range(tries):
+        tiny = bench.tiny(f"worker{k}")
+        process = harness.start(tiny, "data.workers=1")
+        harness.wait_for_rows(tiny, bench.random.randrange(harness.EVERY, harness.STEPS - 6), process)
+        for child in psutil.Process(process.process.pid).children():
+            child.kill()
+        status = process.wait()
+        harness.finish(tiny)
+        survived += status in (0, 2) and not harness.differences(tiny.run, bench.reference)
+    return Row("a data worker killed", tries, survived, "exit status 2 and a line; resumed to the same bits")
 
 
 def two_runs(bench: Bench, tries: int) -> Row:

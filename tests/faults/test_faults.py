@@ -30,6 +30,14 @@ def test_asked_to_leave(bench: benches.Bench) -> None:
     _survives(processes.signals(bench, 1))
 
 
+def test_interrupted(bench: benches.Bench) -> None:
+    _survives(processes.interrupts(bench, 1))
+
+
+def test_a_group_asked_to_leave(bench: benches.Bench) -> None:
+    _survives(processes.group(bench, 1))
+
+
 def test_full_disk(bench: benches.Bench) -> None:
     _survives(storage.full_disk(bench, "record", 8 << 20, benches.AFTER_TRAINING, 1))
 
