@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ __version__ = "0.1.0"
 SHIPPED = Path(__file__).parent / "pretrained" / "codec.safetensors"  # made by experiments/shipped
 
 
-def load(path: str | Path = SHIPPED, **settings: Any) -> Codec:
+def load(path: str | Path = SHIPPED, *, trust: Iterable[str] = (), **settings: Any) -> Codec:
     """A trained codec, ready to compress and decompress pictures.
 
     Args:
-        path: the `codec.safetensors` of a run; by default the codec that comes with regicomp.
+        path: the folder of a run or its `codec.safetensors`; by default the codec that comes with regicomp.
+        trust: your own modules whose classes the file may name, beside those of regicomp and CompressAI; they are run.
         settings: `precision`, `tile`, `max_pixels`, `device`; see `regicomp.image_codec.codec.Codec`.
 
     Raises:
@@ -26,5 +28,6 @@ def load(path: str | Path = SHIPPED, **settings: Any) -> Codec:
     # Loading PyTorch takes seconds, which `import regicomp` alone should not.
     from regicomp.image_codec.codec import Codec
     from regicomp.image_codec.model_file import load_codec
+    from regicomp.image_codec.trust import modules
 
-    return Codec(load_codec(Path(path)), **settings)
+    return Codec(load_codec(Path(path), modules(trust)), **settings)

@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> None:
 
         from regicomp.data import testsets
         from regicomp.evaluation import measure, round_trip, workers
-        from regicomp.image_codec import model_file
+        from regicomp.image_codec import model_file, trust
 
         if resolved.threads is not None:
             torch.set_num_threads(resolved.threads)
@@ -32,10 +32,11 @@ def main(cfg: DictConfig) -> None:
         measured = testsets.find(resolved.testsets, data.root, data.test_dirs, resolved.images)
         codec_file = Path(resolved.checkpoint)
         source_file = Path(resolved.source_checkpoint) if resolved.source_checkpoint else None
-        loaded = model_file.load_codec(codec_file)
-        source = model_file.load_source(source_file).network if source_file else None
+        trusted = trust.modules(resolved.trust)
+        loaded = model_file.load_codec(codec_file, trusted)
+        source = model_file.load_source(source_file, trusted).network if source_file else None
         codec = round_trip.Codec(loaded, precision)
-        trained = workers.Files(codec_file, source_file, precision)
+        trained = workers.Files(codec_file, source_file, precision, trusted)
         timing = {"threads": torch.get_num_threads(), "workers": resolved.workers, "precision": precision}
         with workers.processes(resolved.workers, trained) as helpers:
             measure.measure(hydra_job.run_dir(), codec, source, measured, loaded.run, timing, helpers)

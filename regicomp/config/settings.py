@@ -335,6 +335,7 @@ class Measurement:
     workers: int = integer(1)
     threads: int | None = one_of(1, 2, 4, 8, None)
     precision: str = one_of("auto", "bf16", "float32")
+    trust: list[str] = strings()
     testsets: list[str] = strings()
     images: int | None = integer(1, null=True)
     data: Data = part(Data)

@@ -26,6 +26,7 @@ class Files(NamedTuple):
     codec: Path  # codec.safetensors
     source: Path | None  # source.safetensors, to measure H_θ(X|X̂) too
     precision: str = "float32"  # of g_a and g_s
+    trusted: tuple[str, ...] = ()  # the user's own modules whose classes the files may name
 
 
 def _serve(pipe: Connection, files: Files, threads: int) -> None:
@@ -43,8 +44,8 @@ def _serve(pipe: Connection, files: Files, threads: int) -> None:
     torch.set_num_threads(threads)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            codec = round_trip.Codec(model_file.load_codec(files.codec), files.precision)
-            source = None if files.source is None else model_file.load_source(files.source).network
+            codec = round_trip.Codec(model_file.load_codec(files.codec, files.trusted), files.precision)
+            source = None if files.source is None else model_file.load_source(files.source, files.trusted).network
         except Exception as error:
             pipe.recv()
             pipe.send(_sendable(error))

@@ -146,7 +146,7 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any], byt
     return tensors, metadata, digest.digest()
 
 
-def _load(path: Path, kind: str) -> Loaded:
+def _load(path: Path, kind: str, trusted: tuple[str, ...]) -> Loaded:
     tensors, metadata, fingerprint = _read(path, kind)
     if metadata.get("format") != f"regicomp-{kind}" or metadata.get("schema") != _SCHEMA:
         raise ValueError(
@@ -154,11 +154,11 @@ def _load(path: Path, kind: str) -> Loaded:
             f"{metadata.get('schema')!r}); expected 'regicomp-{kind}', {_SCHEMA!r}"
         )
     setting = "backbone" if kind == "codec" else "source"
-    spec = Spec(*trust.check_spec(path, metadata.get("spec"), sum(t.numel() for t in tensors.values())))
+    spec = Spec(*trust.check_spec(path, metadata.get("spec"), sum(t.numel() for t in tensors.values()), trusted))
     cls = _class(spec, setting)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise ValueError(f"{path}: names {spec.target}, which is no network's class")
-    trust.check_class(path, cls)
+    trust.check_class(path, cls, trusted)
     network = build(spec, setting)
     _add_levels(path, network, kind, tensors)
     try:
@@ -181,18 +181,22 @@ def _add_levels(path: Path, network: nn.Module, kind: str, tensors: Mapping[str,
         raise ValueError(f"{path}: its levels of quality cannot be used: {error}") from error
 
 
-def load_codec(path: Path) -> Loaded:
+def load_codec(path: Path, trusted: tuple[str, ...] = ()) -> Loaded:
     """Read a codec with the entropy tables it was exported with.
+
+    Args:
+        path: the file, or the folder of a run.
+        trusted: modules of the user's own whose classes the file may name, too.
 
     Raises:
         ValueError: missing, unreadable, of another version, or naming a class that is not a known codec.
     """
-    return _load(path, "codec")
+    return _load(path, "codec", trusted)
 
 
-def load_source(path: Path) -> Loaded:
+def load_source(path: Path, trusted: tuple[str, ...] = ()) -> Loaded:
     """Read a source entropy model; see `load_codec`."""
-    return _load(path, "source")
+    return _load(path, "source", trusted)
 
 
 def initialize(codec: nn.Module, path: Path) -> None:

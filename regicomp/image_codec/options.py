@@ -52,6 +52,13 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         type=Path,
         help="a run's folder or its codec.safetensors (default: the codec that comes with regicomp)",
     )
+    command.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of your own whose class a model may name",
+    )
     command.add_argument("--force", action="store_true", help="replace files that exist")
     command.add_argument("--report", action="store_true", help="print a table of sizes, quality and seconds")
     command.add_argument(
@@ -71,4 +78,4 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 
 def of_codec(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that `regicomp.load` takes."""
-    return {"precision": args.precision, "tile": args.tile, "max_pixels": args.max_pixels}
+    return {"trust": args.trust, "precision": args.precision, "tile": args.tile, "max_pixels": args.max_pixels}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,20 @@ def parse_metadata(path: Path, text: str) -> dict[str, Any]:
     return metadata
 
 
-def check_spec(path: Path, spec: Any, elements: int) -> tuple[str, dict[str, Any]]:
+def modules(names: Iterable[str]) -> tuple[str, ...]:
+    """Modules and packages that whoever starts the process trusts beside TRUSTED_PACKAGES.
+
+    Raises:
+        ValueError: one of them is no module's name.
+    """
+    named = tuple(names)
+    for name in named:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"`trust` (={name}) must name Python modules, such as mymodel")
+    return named
+
+
+def check_spec(path: Path, spec: Any, elements: int, trusted: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
     """Class name and arguments of a file's metadata, if they may be built.
 
     Args:
@@ -62,6 +75,7 @@ def check_spec(path: Path, spec: Any, elements: int) -> tuple[str, dict[str, Any
         spec: as in its metadata.
         elements: numbers in all of the file's tensors; a network of width n has at least n² of them, so that a
             small file cannot ask for a huge network.
+        trusted: the user's own `modules`.
 
     Raises:
         ValueError: another form, a class of another package, or an argument that is not plain or out of bounds.
@@ -69,8 +83,11 @@ def check_spec(path: Path, spec: Any, elements: int) -> tuple[str, dict[str, Any
     if not isinstance(spec, dict) or set(spec) != {"target", "arguments"}:
         raise ValueError(f"{path}: its metadata must hold `spec` with `target` and `arguments`")
     target, arguments = spec["target"], spec["arguments"]
-    if not isinstance(target, str) or not _is_trusted_name(target):
-        raise ValueError(f"{path}: names the class {target!r:.200}, which is none of {', '.join(TRUSTED_PACKAGES)}")
+    if not isinstance(target, str) or not _is_trusted_name(target, trusted):
+        raise ValueError(
+            f"{path}: names the class {target!r:.200}, which is none of {', '.join(TRUSTED_PACKAGES)}; if its module "
+            "is yours and may run, name it: `--trust MODULE`, for regicomp.evaluate `trust=[MODULE]`"
+        )
     if not isinstance(arguments, dict) or len(arguments) > LONGEST_LIST:
         raise ValueError(f"{path}: the arguments of {target} must be a mapping of at most {LONGEST_LIST}")
     for name, value in arguments.items():
@@ -78,11 +95,11 @@ def check_spec(path: Path, spec: Any, elements: int) -> tuple[str, dict[str, Any
     return target, arguments
 
 
-def _is_trusted_name(target: str) -> bool:
+def _is_trusted_name(target: str, trusted: tuple[str, ...]) -> bool:
     module = target.rpartition(".")[0]
     parts = target.split(".")
     plain = all(part.isidentifier() and not part.startswith("_") for part in parts)
-    return plain and any(module == p or module.startswith(f"{p}.") for p in TRUSTED_PACKAGES)
+    return plain and any(module == p or module.startswith(f"{p}.") for p in (*TRUSTED_PACKAGES, *trusted))
 
 
 def _check_value(path: Path, name: str, value: Any, elements: int, inside: bool = False) -> None:
@@ -105,13 +122,13 @@ def _check_value(path: Path, name: str, value: Any, elements: int, inside: bool 
         )
 
 
-def check_class(path: Path, cls: type) -> None:
+def check_class(path: Path, cls: type, trusted: tuple[str, ...] = ()) -> None:
     """Refuse a class that a trusted package has imported from elsewhere.
 
     Raises:
         ValueError: it is defined outside the trusted packages.
     """
-    if not _is_trusted_name(f"{cls.__module__}.{cls.__qualname__}"):
+    if not _is_trusted_name(f"{cls.__module__}.{cls.__qualname__}", trusted):
         raise ValueError(f"{path}: names {cls.__module__}.{cls.__qualname__}, which is no codec's class")
 
 

@@ -211,9 +211,10 @@ def _measure(
     from regicomp.training import wandb_logger
 
     about = _about(settings, module)
-    trained = workers.Files(
-        run_dir / "codec.safetensors", run_dir / "source.safetensors" if module.regularizer is not None else None
-    )
+    # What was named on this command line may be read from the files, too.
+    named = [spec.target.partition(".")[0] for spec in (settings.backbone, settings.source) if spec is not None]
+    source_file = run_dir / "source.safetensors" if module.regularizer is not None else None
+    trained = workers.Files(run_dir / "codec.safetensors", source_file, trusted=tuple(named))
     if environment.is_first():
         model_file.save_codec(trained.codec, module.codec, settings.backbone, about)
         if trained.source is not None and module.regularizer is not None and settings.source is not None:
@@ -221,8 +222,8 @@ def _measure(
     elif collectives.world() == 1:  # nothing was left to train, so the processes never met: the first measures
         return {}
     collectives.gather(None)  # the files are written
-    codec = round_trip.Codec(model_file.load_codec(trained.codec))
-    source = None if trained.source is None else model_file.load_source(trained.source).network
+    codec = round_trip.Codec(model_file.load_codec(trained.codec, trained.trusted))
+    source = None if trained.source is None else model_file.load_source(trained.source, trained.trusted).network
     with workers.processes(settings.evaluation.workers, trained) as helpers:
         measured = measure.measure(run_dir, codec, source, testsets, about, _timing(seconds), helpers)
     wandb_logger.log_record(run_dir, measured.record, measured.anchors)

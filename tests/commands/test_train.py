@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
+import regicomp
 from regicomp.config.settings import Settings
 from regicomp.image_codec import model_file
 from regicomp.training import build, checkpoint_file
@@ -192,10 +193,22 @@ def test_a_full_disk_leaves_no_half_record(
     assert _record(run) == _record(finished[0])
 
 
-def test_another_backbone_with_no_code(folder: Path, tmp_path: Path) -> None:
-    target = "backbone._target_=compressai.models.MeanScaleHyperprior"
-    _run(folder, tmp_path / "run", target, "trainer.max_steps=3", "reg.warmup_steps=0")
-    assert _record(tmp_path / "run")["run"]["backbone"] == "MeanScaleHyperprior"
+def test_a_class_of_the_user_s_own_trains_and_is_trusted_where_it_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mymodel.py").write_text(
+        "from compressai.models import MeanScaleHyperprior\n\n\n"
+        "class Mine(MeanScaleHyperprior):\n    def __init__(self):\n        super().__init__(16, 24)\n"
+    )
+    own = ("backbone._target_=mymodel.Mine", "~backbone.N", "~backbone.M")
+    _run(folder, tmp_path / "run", *own, "trainer.max_steps=3", "reg.warmup_steps=0")
+    assert _record(tmp_path / "run")["run"]["backbone"] == "Mine"
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"names the class 'mymodel.Mine'.*--trust MODULE"):
+        regicomp.load(tmp_path / "run")
+    assert regicomp.load(tmp_path / "run", trust=["mymodel"]).network.M == 24
+    with pytest.raises(ValueError, match=r"`trust` \(=my model\) must name Python modules"):
+        regicomp.load(tmp_path / "run", trust=["my model"])
 
 
 def test_an_installed_wheel_carries_its_configuration_and_a_codec(tmp_path: Path) -> None:
