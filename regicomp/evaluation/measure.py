@@ -19,7 +19,7 @@ class Measured(NamedTuple):
     """A run measured on its test sets."""
 
     record: dict[str, Any]  # as in results.json
-    anchors: dict[str, dict[str, list[dict[str, Any]]]]  # by test set, the classical codecs' points by name
+    classical: dict[str, dict[str, list[dict[str, Any]]]]  # by test set, the classical codecs' points by name
 
 
 def measure(
@@ -43,7 +43,7 @@ def measure(
         helpers: processes that measure images of this codec and q_θ; see `parallel`.
 
     Returns:
-        The record, and the anchors' curves.
+        The record, and the classical codecs' curves.
 
     Raises:
         RuntimeError: a decoded image is not the encoder's reconstruction.

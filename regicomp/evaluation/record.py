@@ -56,8 +56,8 @@ def _cell(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def print_table(record: dict[str, Any], anchors: list[dict[str, dict[str, float | None]]] | None = None) -> None:
-    """Print a row a test set and point; `anchors` gives for each point, by test set and codec, the PSNR in dB at its
+def print_table(record: dict[str, Any], classical: list[dict[str, dict[str, float | None]]] | None = None) -> None:
+    """Print a row a test set and point; `classical` gives for each point, by test set and codec, the PSNR in dB at its
     rate."""
     run, measured = record["run"], points(record)
     alpha = "" if run.get("alpha") is None else f", α = {run['alpha']:g}"
@@ -77,7 +77,7 @@ def print_table(record: dict[str, Any], anchors: list[dict[str, dict[str, float 
     ]
     if len(measured) > 1:
         columns[1:1] = ["quality", "λ"]
-    rivals = sorted({name for of_point in anchors or [] for rows in of_point.values() for name in rows})
+    rivals = sorted({name for of_point in classical or [] for rows in of_point.values() for name in rows})
     for column in [*columns, *(f"{name} dB" for name in rivals)]:
         table.add_column(column, justify="left" if column == "test set" else "right")
     for name in measured[0].testsets:
@@ -85,7 +85,7 @@ def print_table(record: dict[str, Any], anchors: list[dict[str, dict[str, float 
             entry = point.testsets[name]
             images = entry["images"]
             seconds = [sum(i[key] for i in images) / len(images) for key in ("encode_seconds", "decode_seconds")]
-            of_rivals = anchors[k].get(name, {}) if anchors else {}
+            of_rivals = classical[k].get(name, {}) if classical else {}
             table.add_row(
                 name,
                 *([f"{point.quality:g}", f"{point.lmbda:g}"] if len(measured) > 1 else []),

@@ -56,7 +56,7 @@ def draw(
         codec: the trained codec.
         testset: its images.
         entries: the test set's entries in the record, one for each level; reconstructions are of the middle one.
-        curves: anchors' points by name.
+        curves: classical codecs' points by name.
         label: of the run's points.
     """
     matplotlib.use("Agg")

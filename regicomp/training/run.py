@@ -226,7 +226,7 @@ def _measure(
     source = None if trained.source is None else model_file.load_source(trained.source, trained.trusted).network
     with workers.processes(settings.evaluation.workers, trained) as helpers:
         measured = measure.measure(run_dir, codec, source, testsets, about, _timing(seconds), helpers)
-    wandb_logger.log_record(run_dir, measured.record, measured.anchors)
+    wandb_logger.log_record(run_dir, measured.record, measured.classical)
     return measured.record
 
 

@@ -133,12 +133,12 @@ def log_record(run_dir: Path, record: dict[str, Any], curves: dict[str, dict[str
 
     Summary metrics are `<test set>/<metric>` with the record's names (`<test set>/quality 1/<metric>` and so on where
     the rate is variable); panels are a table of the images, the run's point
-    among the anchors' RD curves, and summary.png; the artifact holds record, configuration and codec.
+    among the classical codecs' RD curves, and summary.png; the artifact holds record, configuration and codec.
 
     Args:
         run_dir: holds results.json, summary.png, codec.safetensors and .hydra/.
         record: the run's record.
-        curves: by test set, the anchors' points by name.
+        curves: by test set, the classical codecs' points by name.
     """
     wandb = sys.modules.get("wandb")
     if wandb is None or wandb.run is None:

@@ -165,8 +165,8 @@ def test_q_goes_on_from_another_s_weights(finished: tuple[Path, str], resolved: 
     assert all((ours[name] == value).all() for name, value in trained.state_dict().items())
     with pytest.raises(ValueError, match="`init_source_from`"):
         build.build_networks(resolved(f"init_source_from={run}/codec.safetensors"))
-    anchor = build.build_networks(resolved(f"init_source_from={run}/source.safetensors", "reg.alpha=0"))
-    assert anchor.regularizer is None
+    baseline = build.build_networks(resolved(f"init_source_from={run}/source.safetensors", "reg.alpha=0"))
+    assert baseline.regularizer is None
 
 
 def test_a_full_disk_leaves_no_half_record(
