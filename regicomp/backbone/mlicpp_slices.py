@@ -101,6 +101,8 @@ class Slice(nn.Module):
         heads: attention heads of the local and the global intra context.
     """
 
+    compile_parts = True  # `forward` calls back, so torch.compile takes its networks one by one
+
     def __init__(self, before: int, M: int, channels: int, heads: int) -> None:
         super().__init__()
         self.local_context = LocalContext(channels, heads)
