@@ -35,7 +35,7 @@ def run_dir() -> Path:
 
 
 def how_to_go_on() -> str:
-    """What is told when a signal ends this job."""
+    """The message when a signal ends this job."""
     return "the same command goes on" if in_sweep() else f"hydra.run.dir={run_dir()} ckpt=last goes on"
 
 
