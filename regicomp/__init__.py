@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from regicomp.image_codec.codec import Codec
+
+# CompressAI 1.2.8 scripts a helper at import, which torch deprecates: nothing that a user could mend.
+warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")
 
 __version__ = "0.1.0"
 

@@ -7,8 +7,9 @@ values. Nothing here imports torch, so that a wrong setting is refused within a 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -324,6 +325,21 @@ def _rate(raw: Settings, lmbda: float | None) -> Rate:
 def as_yaml(settings: Settings) -> str:
     """The composed configuration, every value resolved, as YAML."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(settings.composed)))
+
+
+def differing(settings: Settings, path: Path) -> list[str]:
+    """Names of the settings whose values differ from those in the config.yaml of another run."""
+    other: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+    ours, theirs = dict(_flat(settings.composed)), dict(_flat(other))
+    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 @dataclass(frozen=True)

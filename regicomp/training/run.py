@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regicomp.config import checks
-from regicomp.config.settings import Settings, as_yaml
+from regicomp.config.settings import Settings, as_yaml, differing
 from regicomp.distributed import environment, processes
 from regicomp.launch import hydra_job, signals
 from regicomp.training import strategy
@@ -90,7 +90,11 @@ def _finished(settings: Settings, run_dir: Path) -> dict[str, Any] | None:
         return None
     known = record.read(path)
     if known["run"]["config_hash"] != settings.config_hash:
-        raise ValueError(f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration")
+        names = ", ".join(f"`{name}`" for name in differing(settings, run_dir / "config.yaml")[:8])
+        raise ValueError(
+            f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration, which differs in {names}; "
+            "choose another folder"
+        )
     if environment.is_first():
         log.info("%s holds the finished run of this configuration", run_dir)
         record.print_table(known)

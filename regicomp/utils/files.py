@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
@@ -24,13 +24,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         OSError: the disk is full or the folder cannot be written; the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_SUFFIX)
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
+    handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
     try:
         with os.fdopen(handle, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
         os.replace(name, path)
         _flush_folder(path.parent)
     except BaseException:

@@ -331,3 +331,10 @@ def test_the_command_says_so_in_a_line_and_at_once(
     # Less than 5 seconds of processor time, whatever else the machine does; torch alone would take most of that.
     assert ended.ru_utime + ended.ru_stime - started.ru_utime - started.ru_stime < 5
     assert not any(re.search(r"\| torch$", line) for line in done.stderr.splitlines())
+
+
+def test_what_differs_from_another_run_is_named(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    first, second = (settings.resolve(composed(f"seed={seed}", f"reg.alpha={seed / 10}")) for seed in (1, 2))
+    (tmp_path / "config.yaml").write_text(settings.as_yaml(first))
+    assert settings.differing(first, tmp_path / "config.yaml") == []
+    assert settings.differing(second, tmp_path / "config.yaml") == ["reg.alpha", "seed"]

@@ -243,3 +243,12 @@ def test_importing_is_cheap() -> None:
     code = "import sys, regicomp; print('torch' in sys.modules, callable(regicomp.load))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.split() == ["False", "True"]
+
+
+def test_importing_silences_what_a_user_cannot_mend() -> None:
+    """CompressAI scripts a helper, which torch deprecates, when a codec is first loaded."""
+    warn = "warnings.warn('`torch.jit.script` is deprecated. Please switch', FutureWarning)"
+    code = f"import warnings, regicomp; {warn}; warnings.warn('another', FutureWarning)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert "another" in told
+    assert "jit" not in told
