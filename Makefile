@@ -13,7 +13,7 @@ SET_UP_FAILED = echo "make setup: the packages could not be installed (pip's rea
 	"here are $$(df -Ph . | awk 'NR==2{print $$4}') free, in $${TMPDIR:-/tmp} $$(df -Ph "$${TMPDIR:-/tmp}" | awk 'NR==2{print $$4}'). Then run it again." >&2
 
 .PHONY: help setup train test test-slow test-browser test-slurm test-faults test-sweep-kills test-configurations soak \
-	audit lint format bench bench-table bench-coding bench-evaluation first-light night experiments-tiny identities fuzz clean
+	audit lint format bench bench-table bench-coding bench-evaluation first-light kodak-seeds experiments-tiny identities fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -89,20 +89,20 @@ first-light: setup ## the runs of experiments/first_light (needs $$REGICOMP_DATA
 			hydra.run.dir=outputs/first_light/alpha$$alpha ckpt=last || echo failed: alpha=$$alpha; } & \
 	done; wait
 
-night: first-light ## the reproduction of experiments/kodak that fits a night of 2 cores: after first light, 45 runs and their report
+kodak-seeds: first-light ## the reproduction of experiments/kodak that fits a night of 2 cores: after first light, 45 runs and their report
 	OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train experiment=families source=hyperprior \
 		init_from=outputs/first_light/alpha0/codec.safetensors hydra.run.dir=outputs/families/hyperprior ckpt=last
-	OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train -m experiment=night hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
-	$(BIN)/python -m regicomp.report multirun/night --min-span 1 --images 2 --out outputs/night
+	OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train -m experiment=kodak_seeds hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
+	$(BIN)/python -m regicomp.report multirun/kodak_seeds --min-span 1 --images 2 --out outputs/kodak_seeds
 
 TINY = OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train -m size=tiny hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 TINY_SWEEPS := kodak alpha generalization alignment
 
 experiments-tiny: setup ## the tiny version of every experiment, and a report of them (needs $$REGICOMP_DATA, an hour)
-	$(TINY) experiment=start
+	$(TINY) experiment=starting_codecs
 	for name in $(TINY_SWEEPS); do $(TINY) experiment=$$name || exit; done
 	$(TINY) experiment=families source=hyperprior,autoregressive,elic,mlicpp hydra.sweep.dir=multirun/families-tiny \
-		init_from=multirun/start-tiny/hyperprior/codec.safetensors
+		init_from=multirun/starting_codecs-tiny/hyperprior/codec.safetensors
 	$(BIN)/python -m experiments.families.tabulate multirun/families-tiny --out outputs/experiments-tiny/families
 	$(BIN)/python -m regicomp.report $(TINY_SWEEPS:%=multirun/%-tiny) --images 1 --out outputs/experiments-tiny
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
 from regicomp.config import resolvers, settings
-from regicomp.launch import hydra_job
+from regicomp.launch import help, hydra_job
 from regicomp.utils import cli
 
 resolvers.register_resolvers()
 
 
-@hydra.main(version_base="1.3", config_path=str(settings.conf_dir()), config_name="evaluate")
-def main(cfg: DictConfig) -> None:
+def main() -> None:
     """Entry point."""
+    if help.asked(sys.argv[1:]):
+        print(help.text(help.EVALUATE))
+    else:
+        _composed()
+
+
+@hydra.main(version_base="1.3", config_path=str(settings.conf_dir()), config_name="evaluate")
+def _composed(cfg: DictConfig) -> None:
     with cli.told_in_one_line("no record was written"):
         resolved = settings.resolve_measurement(cfg)
         cli.quiet_libraries()

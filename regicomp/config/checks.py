@@ -102,16 +102,16 @@ def _check_phase(settings: Settings, phase: phases.Phase) -> None:
         )
     strategy = settings.strategy
     devices: Any = strategy.devices if is_integer(strategy.devices) else 1
-    parts = devices * strategy.num_nodes * settings.trainer.accumulate
+    parts = devices * strategy.num_nodes * settings.trainer.accumulate_grad_batches
     if batch % parts:
         raise ValueError(
             f"`data.batch_size` (={batch}){inside} must be a multiple of {parts} = `strategy.devices` × "
-            "`strategy.num_nodes` × `trainer.accumulate`: it is the batch of all processes together"
+            "`strategy.num_nodes` × `trainer.accumulate_grad_batches`: it is the batch of all processes together"
         )
 
 
 def _check_strategy(settings: Settings) -> None:
-    chosen, reg, accumulate = settings.strategy, settings.regularizer, settings.trainer.accumulate
+    chosen, reg, accumulate = settings.strategy, settings.regularizer, settings.trainer.accumulate_grad_batches
     if chosen.strategy == "auto" and (chosen.devices != 1 or chosen.num_nodes != 1):
         raise ValueError(
             f"`strategy.devices` (={chosen.devices}) × `strategy.num_nodes` (={chosen.num_nodes}) must be 1 with one "
@@ -122,13 +122,13 @@ def _check_strategy(settings: Settings) -> None:
     if chosen.strategy == "fsdp":
         raise ValueError(
             "`strategy` (=fsdp) must be ddp: the parameters, gradients and Adam's states of the largest codec take "
-            "1.3 GB, so dividing them among processes saves little; trainer.accumulate lowers the memory of a step"
+            "1.3 GB, so dividing them saves little; trainer.accumulate_grad_batches lowers the memory of a step"
         )
     if chosen.strategy == "ddp" and settings.optimizer.lr == 0:
         raise ValueError("`optimizer.lr` (=0) needs one process: strategy=cpu or strategy=gpu, not ddp")
     if accumulate > 1 and not (reg.order == "codec_first" and reg.form == "one_pass"):
         raise ValueError(
-            f"`trainer.accumulate` (={accumulate}) must be 1 with reg.order=source_first or "
+            f"`trainer.accumulate_grad_batches` (={accumulate}) must be 1 with reg.order=source_first or "
             "reg.form=two_pass: their networks step between backward passes"
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from regicomp.config import old_names
 from regicomp.config.conf_files import conf_dir, label
 
 # Settings that may differ between two runs with the same result.
@@ -24,7 +25,8 @@ _NOT_PART_OF_THE_RESULT_IN = {
 
 def config_hash(composed: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits that are equal for configurations that compute the same result."""
-    plain = {key: copy.copy(value) for key, value in composed.items() if key not in _NOT_PART_OF_THE_RESULT}
+    known = old_names.of_records(composed)
+    plain = {key: copy.copy(value) for key, value in known.items() if key not in _NOT_PART_OF_THE_RESULT}
     if not plain.get("phases"):
         plain.pop("phases", None)
     if plain.get("evaluation", {}).get("images") is None:
@@ -70,9 +72,19 @@ def _unusual_of_source(composed: Mapping[str, Any]) -> dict[str, Any]:
     if not option.is_file():
         return {}
     sizes = {"size": composed["size"], "quality": composed["quality"]}  # what `${width:…}` looks up
-    node = OmegaConf.create({**sizes, "source": OmegaConf.load(option)})
+    node = OmegaConf.create({**sizes, "source": _with_inherited(option)})
     usual: Any = OmegaConf.to_container(node.source, resolve=True)
     return {key: value for key, value in source.items() if usual.get(key) != value}
+
+
+def _with_inherited(option: Path) -> dict[str, Any]:
+    """The settings of a group's file and of those that its defaults name, its own before theirs."""
+    own: Any = OmegaConf.to_container(OmegaConf.load(option))
+    found: dict[str, Any] = {}
+    for name in own.pop("defaults", []):
+        if name != "_self_":
+            found |= _with_inherited(option.with_stem(name))
+    return found | own
 
 
 def training_data(folders: list[str] | None, images: int | None, root: str) -> list[str]:

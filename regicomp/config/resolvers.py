@@ -13,19 +13,20 @@ from regicomp.distributed import environment
 
 
 def _width(paper: Any, tiny: Any, *, _root_: DictConfig) -> int:
-    """Resolver `width`: a number, or a list indexed by quality, at size=paper; `tiny` at size=tiny."""
+    """Resolver `width`: a number, or a list by quality, at size=paper; half of it at size=half; `tiny` at size=tiny."""
     if _root_.size == "tiny":
         return int(tiny)
+    share = 2 if _root_.size == "half" else 1
     if not isinstance(paper, ListConfig | list):
-        return int(paper)
+        return int(paper) // share
     quality = _root_.quality
     if not isinstance(quality, int) or not 1 <= quality <= len(paper):
         raise ValueError(f"`quality` (={quality}) must be an integer from 1 to {len(paper)}")
-    return int(paper[quality - 1])
+    return int(paper[quality - 1]) // share
 
 
 def _by_size(paper: Any, tiny: Any, *, _root_: DictConfig) -> Any:
-    """Resolver `by_size`: the first value at size=paper, the second at size=tiny, for budgets."""
+    """Resolver `by_size`: the first value at size=paper and size=half, the second at size=tiny, for budgets."""
     return tiny if _root_.size == "tiny" else paper
 
 

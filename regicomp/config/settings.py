@@ -7,6 +7,7 @@ values. Nothing here imports torch, so that a wrong setting is refused within a 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp.config import checks, derived, phases
+from regicomp.config import checks, derived, old_names, phases
 from regicomp.config.class_lookup import ClassSpec
 from regicomp.config.conf_files import conf_dir, label
 from regicomp.config.phases import Phases
@@ -167,7 +168,6 @@ class Optimizer:
     warmup: int = integer(0)
     schedule: str = one_of("constant", "cosine", "linear")
     decay: float = number(above=0, at_most=1)
-    clip: float = number(above=0)
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,10 @@ class Trainer:
     """`trainer`: the length of the run, and the intervals of logging and checkpoints."""
 
     max_steps: int = integer(1)
-    log_every: int = integer(1)
+    log_every_n_steps: int = integer(1)
     checkpoint_every: int = integer(1)
-    accumulate: int = integer(1)
+    accumulate_grad_batches: int = integer(1)
+    gradient_clip_val: float = number(above=0)
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ class Settings:
     """Everything a run is made from; fields without a setting of their own follow from the others."""
 
     quality: int = integer(QUALITIES[0], QUALITIES[-1])
-    size: str = one_of("paper", "tiny")
+    size: str = one_of("paper", "half", "tiny")
     seed: int = integer(0, 2**63 - 1)
     variant: str | None = string(null=True)  # resolved: the unusual settings of a regularized run, where null
     backbone: ClassSpec = class_spec(N=an_integer(1), M=an_integer(1))
@@ -266,7 +267,7 @@ def resolve(cfg: DictConfig | Mapping[str, Any]) -> Settings:
         ValueError: a setting is unknown, of the wrong type, out of range, or contradicts another; the message names it,
             its value and what was expected.
     """
-    cfg = cfg if isinstance(cfg, DictConfig) else OmegaConf.create(dict(cfg))
+    cfg = _with_new_names(cfg if isinstance(cfg, DictConfig) else OmegaConf.create(dict(cfg)))
     raw = read(Settings, cfg)
     composed: Any = OmegaConf.to_container(cfg, resolve=True)
     steps, reg, data = raw.trainer.max_steps, raw.regularizer, raw.data
@@ -322,6 +323,13 @@ def _rate(raw: Settings, lmbda: float | None) -> Rate:
     )
 
 
+def _with_new_names(cfg: DictConfig) -> DictConfig:
+    renamed, found = old_names.in_configuration(cfg)
+    if line := old_names.told(found):
+        print(line, file=sys.stderr, flush=True)
+    return renamed
+
+
 def as_yaml(settings: Settings) -> str:
     """The composed configuration, every value resolved, as YAML."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(settings.composed)))
@@ -359,6 +367,6 @@ class Measurement:
 
 def resolve_measurement(cfg: DictConfig) -> Measurement:
     """The settings of `regicomp.evaluate`, from conf/evaluate.yaml; see `resolve`."""
-    found = read(Measurement, cfg, unread=("data.train_dir",))
+    found = read(Measurement, _with_new_names(cfg), unread=("data.train_dir",))
     checks.check_testsets(found.testsets, found.data.test_dirs)
     return found

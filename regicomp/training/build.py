@@ -56,7 +56,7 @@ def build_networks(settings: Settings) -> RegularizedCodec:
         source_lr=optimizer.source_lr,
         schedule=optimizer.schedule,
         decay=optimizer.decay,
-        clip=optimizer.clip,
+        clip=settings.trainer.gradient_clip_val,
         warmup=optimizer.warmup,
         method=optimizers.Method(optimizer.name, (first, second), optimizer.momentum, optimizer.every),
         average=settings.average.decay,
@@ -64,7 +64,7 @@ def build_networks(settings: Settings) -> RegularizedCodec:
         form=reg.form,
         source_steps=reg.source_steps,
         feed=reg.feed,
-        accumulate=settings.trainer.accumulate,
+        accumulate=settings.trainer.accumulate_grad_batches,
         phases=phases,
     )
     guard, device = settings.guard, strategy.device_type(settings.strategy)

@@ -221,7 +221,7 @@ class RegularizedCodec(LightningModule):
         return seen
 
     def _parts(self, batch: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """The parts that `trainer.accumulate` divides this process's crops into, and their numbers."""
+        """The parts that `trainer.accumulate_grad_batches` divides this process's crops into, and their numbers."""
         yield from enumerate(batch.chunk(self.optimization.accumulate))
 
     def _forward(self, crops: Tensor, step: int, part: int = 0) -> tuple[Terms, Tensor, Tensor]:

@@ -41,12 +41,12 @@ def devices(settings: Settings) -> int:
     if isinstance(asked, int) and asked > there:
         raise ValueError(f"`strategy.devices` (={asked}) must be at most {there}, the GPUs of this machine")
     found = asked if isinstance(asked, int) else there
-    parts = found * strategy.num_nodes * settings.trainer.accumulate
+    parts = found * strategy.num_nodes * settings.trainer.accumulate_grad_batches
     for phase in settings.phases.phases:
         if phase.batch_size % parts:
             raise ValueError(
                 f"`data.batch_size` (={phase.batch_size}) must be a multiple of {parts}, the processes (here a GPU "
-                "each) × `trainer.accumulate`: it is the batch of all together"
+                "each) × `trainer.accumulate_grad_batches`: it is the batch of all together"
             )
     return found
 

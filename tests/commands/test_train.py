@@ -41,7 +41,7 @@ def command(folder: Path, run: Path, *overrides: str) -> list[str]:
             f"data.train_dir={folder}",
         ),
         *(f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=2", "precision=float32", "logger=csv"),
-        *("trainer.max_steps=40", "trainer.checkpoint_every=10", "trainer.log_every=1", "reg.warmup_steps=5"),
+        *("trainer.max_steps=40", "trainer.checkpoint_every=10", "trainer.log_every_n_steps=1", "reg.warmup_steps=5"),
         *(f"hydra.run.dir={run}", *overrides),
     ]
 

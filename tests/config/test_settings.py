@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from regicomp.config import checks, settings
+from regicomp.config import checks, old_names, schema, settings
 from regicomp.config.settings import Settings
+from regicomp.launch import help
 
 Resolved = Callable[..., Settings]
 
@@ -49,7 +50,7 @@ WRONG = [
     ("seed=1.5", "seed", "integer"),
     ("trainer.max_steps=0", "trainer.max_steps", "at least 1"),
     ("trainer.max_steps=-5", "trainer.max_steps", "at least 1"),
-    ("trainer.log_every=0", "trainer.log_every", "at least 1"),
+    ("trainer.log_every_n_steps=0", "trainer.log_every_n_steps", "at least 1"),
     ("trainer.checkpoint_every=0", "trainer.checkpoint_every", "at least 1"),
     ("backbone.N=0", "backbone.N", "at least 1"),
     ("backbone.M=many", "backbone.M", "integer"),
@@ -77,7 +78,7 @@ WRONG = [
     ("optimizer.schedule=step", "optimizer.schedule", "constant, cosine"),
     ("optimizer.decay=0", "optimizer.decay", "greater than 0"),
     ("optimizer.decay=1.5", "optimizer.decay", "at most 1"),
-    ("optimizer.clip=0", "optimizer.clip", "greater than 0"),
+    ("trainer.gradient_clip_val=0", "trainer.gradient_clip_val", "greater than 0"),
     ("precision=fp8", "precision", "auto, bf16, float32, tf32"),
     ("channels_last=perhaps", "channels_last", "auto, true, false"),
     ("logger.wandb=online", "logger.wandb", "true, false"),
@@ -172,7 +173,7 @@ def test_quality_picks_lambda_and_widths(resolved: Resolved) -> None:
 
 
 def test_the_hash_is_of_what_the_result_depends_on(resolved: Resolved) -> None:
-    same = ["logger=csv", "ckpt=last", "trainer.log_every=7", "trainer.checkpoint_every=9", "data.workers=2"]
+    same = ["logger=csv", "ckpt=last", "trainer.log_every_n_steps=7", "trainer.checkpoint_every=9", "data.workers=2"]
     same += ["evaluation.workers=2"]
     other = ["seed=1", "reg.alpha=0.2", "trainer.max_steps=5000", "data.crop=128", "objective.lmbda=1"]
     other += ["evaluation.images=3"]
@@ -223,6 +224,63 @@ def test_unknown_settings_are_refused_with_the_nearest(
     with pytest.raises(ValueError, match=re.escape(f"`{setting}`")) as caught:
         resolved(override)
     assert expected in str(caught.value)
+
+
+def test_old_names_are_understood_and_said_once() -> None:
+    arguments = [
+        "trainer.log_every=7",
+        "optimizer.clip=2",
+        "experiment=night",
+        "++trainer.accumulate=2",
+        "-m",
+        "seed=1",
+    ]
+    renamed, found = old_names.in_arguments(arguments)
+    assert renamed == [
+        *("trainer.log_every_n_steps=7", "trainer.gradient_clip_val=2", "experiment=kodak_seeds"),
+        *("++trainer.accumulate_grad_batches=2", "-m", "a=1"),
+    ]
+    assert set(found) == {"trainer.log_every", "optimizer.clip", "experiment=night", "trainer.accumulate"}
+    assert "`trainer.log_every` is now `trainer.log_every_n_steps`" in str(old_names.told(found))
+    assert old_names.in_arguments(renamed) == (renamed, {})
+
+
+def test_an_own_experiment_may_have_old_names(
+    resolved: Resolved, composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = settings.resolve(composed("+optimizer.clip=0.5", "precision=32-true", "+trainer.accumulate=2"))
+    said = capsys.readouterr().err
+    new = resolved("trainer.gradient_clip_val=0.5", "precision=float32", "trainer.accumulate_grad_batches=2")
+    assert said.count("warning:") == 1
+    assert not capsys.readouterr().err
+    assert old == dataclasses.replace(new, phases=old.phases)
+    assert resolved("precision=bf16-mixed").precision == "bf16"
+    assert new.config_hash != resolved().config_hash
+
+
+def test_half_size_has_half_the_widths(resolved: Resolved) -> None:
+    for backbone in ("hyperprior", "elic", "mlicpp", "autoregressive", "attention"):
+        paper, half = (resolved(f"backbone={backbone}", f"size={size}", tiny=False) for size in ("paper", "half"))
+        assert half.source is not None
+        assert paper.source is not None
+        assert 2 * half.source.arguments["width"] == paper.source.arguments["width"]
+        for width in {"N", "M"} & set(paper.backbone.arguments):
+            assert 2 * half.backbone.arguments[width] == paper.backbone.arguments[width]
+    assert resolved("size=half", tiny=False).backbone.arguments == {"N": 64, "M": 96}
+
+
+@pytest.mark.parametrize("command", [help.TRAIN, help.EVALUATE])
+def test_help_says_what_to_type(command: help.Command, composed: Callable[..., DictConfig]) -> None:
+    said = help.text(command)
+    assert said.startswith(command.does)
+    assert len(command.examples) == 5
+    assert "${" not in said  # no resolver
+    cls = settings.Settings if command is help.TRAIN else settings.Measurement
+    missing = {name for name in schema.names(cls) if f"  {name}=" not in said}
+    assert missing <= {"backbone._target_", "source._target_", "optimizer.momentum", "optimizer.every", *RATE}
+
+
+RATE = {"rate.lambdas", "rate.gains", "rate.kind"}  # of rate=variable
 
 
 def test_evaluation_s_settings_are_checked_as_training_s_are(composed: Callable[..., DictConfig]) -> None:

@@ -31,7 +31,7 @@ def command(folder: Path, run: Path, *overrides: str) -> list[str]:
             f"data.train_dir={folder}",
         ),
         *(f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=4", "precision=float32", "logger=csv"),
-        *("trainer.max_steps=20", "trainer.checkpoint_every=10", "trainer.log_every=1", "reg.warmup_steps=4"),
+        *("trainer.max_steps=20", "trainer.checkpoint_every=10", "trainer.log_every_n_steps=1", "reg.warmup_steps=4"),
         *("optimizer.lr=1e-3", "reg.alpha=0.3", "reg.max_pressure=0.05", f"hydra.run.dir={run}", *overrides),
     ]
 
@@ -91,7 +91,7 @@ def test_two_processes_equal_one(alone: Path, folder: Path, tmp_path: Path) -> N
 
 def test_a_killed_process_ends_the_run_and_it_resumes(folder: Path, tmp_path: Path) -> None:
     """SIGKILL of one process in mid-training: an error within a minute, no process left; ckpt=last goes on."""
-    run, steps = tmp_path / "run", ("strategy=ddp_cpu", "trainer.max_steps=40", "trainer.log_every=1")
+    run, steps = tmp_path / "run", ("strategy=ddp_cpu", "trainer.max_steps=40", "trainer.log_every_n_steps=1")
     process = subprocess.Popen(
         command(folder, run, *steps), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -135,8 +135,8 @@ def test_the_first_killed_ends_the_others(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("trainer.accumulate=2",),
-        ("strategy=ddp_cpu", "trainer.accumulate=2"),
+        ("trainer.accumulate_grad_batches=2",),
+        ("strategy=ddp_cpu", "trainer.accumulate_grad_batches=2"),
         ("strategy=ddp_cpu", "strategy.devices=4"),
         ("strategy=ddp_cpu", "reg.form=two_pass"),
         ("strategy=ddp_cpu", "channels_last=false"),

@@ -59,7 +59,7 @@ class Tiny(NamedTuple):
                 f"data.test_dirs=[{self.images}]",
             ),
             *("data.crop=64", "data.batch_size=1", "precision=float32", "logger=csv", "reg.warmup_steps=3"),
-            *(f"trainer.max_steps={STEPS}", f"trainer.checkpoint_every={EVERY}", "trainer.log_every=1"),
+            *(f"trainer.max_steps={STEPS}", f"trainer.checkpoint_every={EVERY}", "trainer.log_every_n_steps=1"),
             *("ckpt=last", f"hydra.run.dir={self.run}", *more),
         ]
 

@@ -65,7 +65,7 @@ def _command(run: Path) -> list[str]:
         *("precision=float32", "logger=csv", "trainer.max_steps=10000000"),
         *(
             f"trainer.checkpoint_every={_CHECKPOINT_EVERY}",
-            "trainer.log_every=10",
+            "trainer.log_every_n_steps=10",
             "reg.warmup_steps=100",
             f"hydra.run.dir={run}",
         ),

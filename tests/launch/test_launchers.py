@@ -25,7 +25,7 @@ def command(folder: Path, out: Path, *overrides: str) -> list[str]:
         *(sys.executable, "-m", "regicomp.train", "-m", f"hydra.sweep.dir={out}", "size=tiny", "data=folder"),
         *(f"data.train_dir={folder}", f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=2"),
         *("precision=float32", "logger=csv", "strategy=cpu", "trainer.max_steps=30", "trainer.checkpoint_every=5"),
-        *("trainer.log_every=1", "reg.warmup_steps=5", f"seed={','.join(map(str, SEEDS))}", *overrides),
+        *("trainer.log_every_n_steps=1", "reg.warmup_steps=5", f"seed={','.join(map(str, SEEDS))}", *overrides),
     ]
 
 

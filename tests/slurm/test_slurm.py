@@ -43,7 +43,7 @@ def command(folder: Path, out: Path, *overrides: str) -> list[str]:
         *(sys.executable, "-m", "regicomp.train", "-m", f"hydra.sweep.dir={out}", "size=tiny", "data=folder"),
         *(f"data.train_dir={folder}", f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=2"),
         *("precision=float32", "logger=csv", "strategy=cpu", f"trainer.max_steps={STEPS}"),
-        *("trainer.checkpoint_every=4", "trainer.log_every=1", "reg.warmup_steps=4", *overrides),
+        *("trainer.checkpoint_every=4", "trainer.log_every_n_steps=1", "reg.warmup_steps=4", *overrides),
     ]
 
 
@@ -253,7 +253,7 @@ def _run_of(
     command = [
         *(*started_by, sys.executable, "-m", "regicomp.train", "size=tiny", "data=folder", f"data.train_dir={folder}"),
         *(f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=4", "precision=float32", "logger=csv"),
-        *(f"trainer.max_steps={TASK_STEPS}", "trainer.log_every=1", "reg.warmup_steps=4", *overrides),
+        *(f"trainer.max_steps={TASK_STEPS}", "trainer.log_every_n_steps=1", "reg.warmup_steps=4", *overrides),
     ]
     environment = {**environment, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=at, env=environment)

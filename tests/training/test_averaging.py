@@ -56,7 +56,13 @@ def _weights(path: Path) -> torch.Tensor:
 
 
 def test_a_run_exports_averaged_weights(resolved: Resolved, tmp_path: Path) -> None:
-    settings = ("trainer.max_steps=4", "trainer.log_every=1", "optimizer.lr=1e-3", "evaluation.images=1", "reg.alpha=0")
+    settings = (
+        "trainer.max_steps=4",
+        "trainer.log_every_n_steps=1",
+        "optimizer.lr=1e-3",
+        "evaluation.images=1",
+        "reg.alpha=0",
+    )
     record = run.train(cfg := resolved(*settings, "average.decay=0.9"), tmp_path / "averaged")
     run.train(resolved(*settings), tmp_path / "last")
     averaged, last = (_weights(tmp_path / name / "codec.safetensors") for name in ("averaged", "last"))

@@ -89,7 +89,7 @@ def test_unusual_shapes_act_and_have_both_forms(resolved: Resolved, unusual: str
 def test_a_batch_computed_in_parts_is_regularized_as_a_whole(resolved: Resolved, unusual: str) -> None:
     """ρ, its bound and the count of bounded updates are the whole batch's, however many parts it is computed in."""
     common = ("trainer.max_steps=3", "reg.warmup_steps=1", "reg.ramp_steps=0", "reg.alpha=1", "data.batch_size=4")
-    found = [fit(resolved(*common, unusual, f"trainer.accumulate={parts}")) for parts in (1, 2, 4)]
+    found = [fit(resolved(*common, unusual, f"trainer.accumulate_grad_batches={parts}")) for parts in (1, 2, 4)]
     whole = found[0]
     assert whole.regularizer is not None
     rho, capped, cosine = whole.regularizer.read_pressure()
