@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 from collections.abc import Sequence
 
 import regicomp
@@ -14,11 +15,19 @@ from regicomp.utils import cli
 def _encode(args: argparse.Namespace) -> int:
     jobs = folders.plan(args.input, args.output, picture.INPUTS, folders.SUFFIX, args.force)
     codec = regicomp.load(args.model, **options.of_codec(args))
+    from regicomp.image_codec import aim
+
+    wanted = aim.Aim(args.quality, args.bpp, args.psnr, args.max_bytes)
+    if any(value is not None and value <= 0 for value in wanted):
+        raise ValueError("`--quality`, `--bpp`, `--psnr` and `--max-bytes` must be greater than 0")
+    compress = functools.partial(aim.compress, codec, aim=wanted)
     if not args.report:
-        return batch.encode(jobs, codec)
+        return batch.encode(jobs, codec, aim=compress)
     from regicomp.evaluation import metrics
 
-    return batch.encode(jobs, codec, lambda x, x_hat: (metrics.psnr_of(x, x_hat), metrics.ms_ssim_of(x, x_hat)[0]))
+    return batch.encode(
+        jobs, codec, lambda x, x_hat: (metrics.psnr_of(x, x_hat), metrics.ms_ssim_of(x, x_hat)[0]), compress
+    )
 
 
 def _decode(args: argparse.Namespace) -> int:

@@ -38,13 +38,16 @@ Compare = Callable[[Pixels, Pixels], tuple[float, float | None]]
 """PSNR in dB and MS-SSIM of two pictures, (H, W, 3) of 8 bits."""
 
 
-def encode(jobs: Sequence[Job], codec: Codec, compare: Compare | None = None) -> int:
+def encode(
+    jobs: Sequence[Job], codec: Codec, compare: Compare | None = None, aim: Callable[[Picture], bytes] | None = None
+) -> int:
     """Compress pictures to .rgc files.
 
     Args:
         jobs: from pictures to .rgc files.
         codec: that compresses.
         compare: decode again, compare, and print a table of sizes, quality and seconds.
+        aim: compresses a picture in place of the codec, to meet an aim.
 
     Returns:
         The command's exit status.
@@ -56,7 +59,7 @@ def encode(jobs: Sequence[Job], codec: Codec, compare: Compare | None = None) ->
         else:
             read = picture.read(job.source, codec.max_pixels)
         started = time.perf_counter()
-        data = codec.compress(read)
+        data = codec.compress(read) if aim is None else aim(read)
         seconds = time.perf_counter() - started
         write_bytes(job.target, data)
         height, width = read.pixels.shape[:2]

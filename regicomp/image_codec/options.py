@@ -35,6 +35,8 @@ def parser(about: str | None, runs: Mapping[str, Callable[[argparse.Namespace], 
         )
         if name != "info":
             _add_common(command)
+        if name == "encode":
+            _add_aims(command)
         if name == "decode":
             command.add_argument("--isolated", action="store_true", help="decode in a child process of bounded memory")
     return made
@@ -74,6 +76,16 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         help="side in pixels of the tiles the transforms are computed in, which bounds their memory "
         "(default: 1024 above 4,194,304 pixels); decoding takes what the file says",
     )
+
+
+def _add_aims(command: argparse.ArgumentParser) -> None:
+    aims = command.add_mutually_exclusive_group()
+    aims.add_argument(
+        "--quality", type=float, metavar="Q", help="of a codec of variable rate: from 1 to its levels, such as 3.5"
+    )
+    aims.add_argument("--bpp", type=float, metavar="R", help="the quality that gives so many bits a pixel")
+    aims.add_argument("--psnr", type=float, metavar="DB", help="the quality that gives so many dB")
+    aims.add_argument("--max-bytes", type=int, metavar="N", help="the best quality that takes no more bytes")
 
 
 def of_codec(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,12 +7,14 @@ files are the same on every machine, and only the last bits of g_s are not.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageCms
 
 import regicomp
+from regicomp.backbone import variable_rate
 from regicomp.image_codec import container, model_file, picture
 from regicomp.image_codec.model_file import Spec
 
@@ -39,6 +41,26 @@ def make_codec(path: Path) -> None:
         bottleneck.quantiles.copy_((bottleneck.quantiles * 16).round() / 16)  # pyright: ignore
     codec.update(scale_table=torch.tensor(SCALES), force=True)  # pyright: ignore
     model_file._write(path, codec.eval(), SPEC, "codec", {"backbone": "hyperprior"})
+
+
+def add_levels(path: Path, fixed: Path) -> None:
+    """The codec of `fixed` with gains of three levels, of one file with a quality."""
+    network: Any = regicomp.load(fixed).network
+    gains = variable_rate.install(network, [0.01, 0.02, 0.04], 0.5, 2.0)
+    with torch.no_grad():
+        gains.log_inverse.add_(torch.linspace(-0.1, 0.1, len(gains.log_inverse)))
+    model_file._write(path, network.eval(), SPEC, "codec", {"backbone": "hyperprior"})
+
+
+def make_levels() -> None:
+    """Write the codec with levels, a file of it, and what that decodes to."""
+    model = HERE / "codec_levels.safetensors"
+    add_levels(model, HERE / "codec.safetensors")
+    codec = regicomp.load(model, threads=1)
+    data = codec.compress(pictures()["rgb"], quality=1.5)
+    (HERE / "level.rgc").write_bytes(data)
+    (HERE / "level.png").write_bytes(picture.file_bytes(codec.decompress(data), Path("a.png")))
+    print("level", len(data))
 
 
 def pictures() -> dict[str, Image.Image]:
@@ -72,6 +94,7 @@ def main() -> None:
         decoded = codec.decompress(data)
         (HERE / f"{name}.png").write_bytes(picture.file_bytes(decoded, Path("a.png")))
         print(name, image.size, image.mode, len(data), [len(s) for s in container.unpack(data).streams])
+    make_levels()
 
 
 if __name__ == "__main__":
