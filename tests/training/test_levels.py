@@ -63,7 +63,7 @@ def test_the_objective_is_the_mean_of_the_images_own() -> None:
     torch.testing.assert_close(objective.latest.mse_255, torch.stack([t.mse_255 for t in alone]))
 
 
-def _pushes(alpha: float, most: float, constant: bool) -> Tensor:
+def _pressures(alpha: float, most: float, constant: bool) -> Tensor:
     """ρ of each image's gradient from the regularizer."""
     x, x_hat, _ = _batch()
     objective = ByImage(LAMBDAS)
@@ -88,16 +88,16 @@ def _pushes(alpha: float, most: float, constant: bool) -> Tensor:
 
 
 def test_the_pressure_is_bounded_in_each_image() -> None:
-    free = _pushes(0.5, 1e9, False)
+    free = _pressures(0.5, 1e9, False)
     assert free.max() > 3 * free.min()
     most = float(free.sort().values[1])
-    torch.testing.assert_close(_pushes(0.5, most, False), free.clamp_max(most))
+    torch.testing.assert_close(_pressures(0.5, most, False), free.clamp_max(most))
 
 
 @pytest.mark.parametrize("pressure", [0.05, 0.5])
 def test_a_constant_pressure_is_each_images_pressure(pressure: float) -> None:
-    torch.testing.assert_close(_pushes(pressure, 1.0, True), torch.full((3,), pressure))
-    torch.testing.assert_close(_pushes(pressure, 0.02, True), torch.full((3,), 0.02))
+    torch.testing.assert_close(_pressures(pressure, 1.0, True), torch.full((3,), pressure))
+    torch.testing.assert_close(_pressures(pressure, 0.02, True), torch.full((3,), 0.02))
 
 
 VARIABLE = ("rate=variable", "data.batch_size=6", "data.images=4", "optimizer.lr=1e-3")
