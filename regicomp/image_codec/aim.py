@@ -19,7 +19,7 @@ _CLOSE_BYTES = 0.01  # below the aim
 
 
 class Aim(NamedTuple):
-    """What a file should be; one of these at most. All None: the codec's middle quality."""
+    """Goal for a file; one of these at most. All None: the codec's middle quality."""
 
     quality: float | None = None
     bpp: float | None = None  # bits of the whole file by pixel
@@ -83,7 +83,7 @@ def _search(
     wanted: float,
     near: Callable[[float], bool],
 ) -> list[Tried]:
-    """What was tried: both ends, then what a line between the nearest two below and above gives."""
+    """The files that were tried: at both ends, then where a line between the nearest two below and above meets the aim."""
 
     def at(quality: float) -> Tried:
         quality = round(quality * QUALITY_UNIT) / QUALITY_UNIT
