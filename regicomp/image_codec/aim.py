@@ -83,7 +83,7 @@ def _search(
     wanted: float,
     near: Callable[[float], bool],
 ) -> list[Tried]:
-    """The files that were tried: at both ends, then where a line between the nearest two below and above meets the aim."""
+    """The files tried: at both ends, then where a line between the nearest two below and above meets the aim."""
 
     def at(quality: float) -> Tried:
         quality = round(quality * QUALITY_UNIT) / QUALITY_UNIT
