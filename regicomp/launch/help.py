@@ -59,7 +59,7 @@ def asked(arguments: list[str]) -> bool:
 
 
 def text(command: Command) -> str:
-    """What the command prints when it is asked for help."""
+    """The text of the command's --help."""
     program = f"python -m regicomp.{command.config}"
     lines = [command.does, "", f"usage: {program} [group=option …] [setting=value …]", "", "Examples:"]
     for arguments, does in command.examples:

@@ -233,7 +233,7 @@ def test_old_names_are_understood_and_said_once() -> None:
         "experiment=night",
         "++trainer.accumulate=2",
         "-m",
-        "seed=1",
+        "a=1",
     ]
     renamed, found = old_names.in_arguments(arguments)
     assert renamed == [
