@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+import filelock
 
 from regicomp.distributed import environment
 from regicomp.utils.files import remove_leftovers
@@ -28,8 +29,8 @@ class InUse(ValueError):
 def sole_user(run_dir: Path) -> Iterator[None]:
     """Hold `run_dir` for this process and clear away what a killed predecessor left half-written.
 
-    The lock is flock(2)'s, so SIGKILL or a power cut leave none behind. Only the first rank of a distributed run
-    takes it. On a file system without locks the run goes on, with a warning.
+    The lock is flock(2)'s, so SIGKILL or a power cut leave none behind, and forked data workers do not keep it. Only
+    the first rank of a distributed run takes it. On a file system without locks the run goes on, with a warning.
 
     Raises:
         InUse: another process holds it.
@@ -37,33 +38,22 @@ def sole_user(run_dir: Path) -> Iterator[None]:
     if not environment.is_first():
         yield
         return
+    path = run_dir / _NAME
     run_dir.mkdir(parents=True, exist_ok=True)
-    handle = os.open(run_dir / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    open_here = [handle]
-    # A forked data worker must not keep the lock alive after its parent is killed.
-    os.register_at_fork(after_in_child=lambda: [os.close(h) for h in open_here])
-    try:
-        _take(handle, run_dir)
+    with contextlib.ExitStack() as held:
+        try:
+            # The soft lock of file systems without flock would outlive a killed holder.
+            held.enter_context(filelock.FileLock(path, blocking=False, fallback_to_soft=False))
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        except filelock.Timeout as error:
+            holder = path.read_text(errors="replace").strip() or "unknown"
+            raise InUse(
+                f"`hydra.run.dir` (={run_dir}) must be used by one run at a time; it is in use by {holder}"
+            ) from error
+        except OSError as error:
+            if error.errno not in _CANNOT_LOCK:
+                raise
+            log.warning("%s: this file system has no locks; see to it that no second run is started here", run_dir)
         for folder in (run_dir, run_dir / "checkpoints"):
             remove_leftovers(folder)
         yield
-    finally:
-        open_here.clear()
-        os.close(handle)
-
-
-def _take(handle: int, run_dir: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.read(handle, 200).decode(errors="replace").strip() or "unknown"
-        raise InUse(
-            f"`hydra.run.dir` (={run_dir}) must be used by one run at a time; it is in use by {holder}"
-        ) from error
-    except OSError as error:
-        if error.errno not in _CANNOT_LOCK:
-            raise
-        log.warning("%s: this file system has no locks; see to it that no second run is started here", run_dir)
-        return
-    os.ftruncate(handle, 0)
-    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -57,3 +59,16 @@ def test_what_a_killed_process_left_half_written_is_cleared(tmp_path: Path) -> N
         (folder / "kept.json").write_text("{}")
     with run_lock.sole_user(tmp_path):
         assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["kept.json", "kept.json", "run.lock"]
+
+
+def test_a_file_system_without_locks_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for _ in range(2):  # nothing is left that would refuse the second
+        with run_lock.sole_user(tmp_path), run_lock.sole_user(tmp_path):
+            assert "has no locks" in caplog.text
+        caplog.clear()
