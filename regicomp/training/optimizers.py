@@ -85,8 +85,12 @@ class _Mixed(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step; one that changes nothing where the verdict is bad."""
+        """One step in float32, whatever autocast is; one that changes nothing where the verdict is bad."""
         del closure  # Lightning's does nothing under manual optimization but close over the step
+        with torch.autocast(self.param_groups[0]["params"][0].device.type, enabled=False):
+            self._step()
+
+    def _step(self) -> None:
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if not parameters:

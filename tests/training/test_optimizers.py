@@ -67,6 +67,20 @@ def test_a_bad_update_changes_neither_parameters_nor_state(name: str, first: int
 
 
 @pytest.mark.parametrize("name", ["adam", "soap", "muon"])
+def test_a_step_is_float32_under_autocast(name: str) -> None:
+    """Lightning's autocast is on where the module steps its optimizers itself."""
+    found: list[list[Tensor]] = []
+    for bf16 in (False, True):
+        net = network()
+        optimizer = Method(name, every=2).build(net, list(net.parameters()), 1e-2)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            train(net, optimizer, range(5))
+        found.append(everything(net, optimizer))
+    for exact, under_autocast in zip(*found, strict=True):
+        assert torch.equal(exact, under_autocast)
+
+
+@pytest.mark.parametrize("name", ["adam", "soap", "muon"])
 def test_a_resumed_optimizer_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
     straight = network()
     optimizer = Method(name).build(straight, list(straight.parameters()), 1e-2)
