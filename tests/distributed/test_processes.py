@@ -144,7 +144,7 @@ def test_the_first_killed_ends_the_others(folder: Path, tmp_path: Path) -> None:
     ids=lambda overrides: " ".join(overrides),
 )
 def test_however_an_update_is_shared_out(folder: Path, tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    """Without the bound on the pressure, which acts on each part of an accumulated update alone."""
+    """In several processes, in parts, in two passes: the losses of one process in one pass."""
     free = ("reg.max_pressure=1000", "reg.alpha=0.1")
     _run(folder, tmp_path / "one", "strategy=cpu", *free)
     _run(folder, tmp_path / "other", *free, *overrides)
