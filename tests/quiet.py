@@ -17,7 +17,7 @@ def trainer(steps: int, **settings: Any) -> Trainer:
         accelerator="cpu",
         max_steps=steps,
         max_epochs=-1,
-        logger=False,
+        logger=settings.pop("logger", False),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

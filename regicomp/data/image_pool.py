@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _REPLACEMENTS = 20  # consecutive images that may be lost before the storage itself counts as gone
+_NAMED = 10  # skipped images whose names are told
 _FIRST_WAIT = 0.1  # seconds before the first retry; doubled before each further one
 
 
@@ -232,8 +233,12 @@ def _each(call: Callable[[StoredImage], T], stored: Sequence[StoredImage], label
 def _tell_bad(bad: list[BadImage], total: int, on_error: str) -> None:
     if bad and on_error == "raise":
         raise bad[0]
-    for error in bad:
+    seen: Counter[str] = Counter()
+    turns = {error: seen[error.kind] for error in bad if seen.update([error.kind]) is None}
+    for error in sorted(bad, key=turns.__getitem__)[:_NAMED]:  # some of every kind
         log.warning("skipped: %s", error)
+    if len(bad) > _NAMED:
+        log.warning("skipped: %d more, which python -m regicomp.check_data names", len(bad) - _NAMED)
     if len(bad) == total:
         raise ValueError(f"none of the {total} training images is usable; the first: {bad[0]}")
     if bad:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ COLUMNS = (
     "skipped",
     "lr",
 )
+_REFRESH_SECONDS = 1.0  # between two movements of the bar
 _RENAMED = {"cosine": "along"}  # columns, with the names that older runs gave them
 
 
@@ -100,7 +103,20 @@ _SHOWN = {
 
 
 class RateBar(TQDMProgressBar):
-    """Updates done, time left, and R, D, PSNR, H_θ, α and pressure of the latest logged update."""
+    """Updates done, time left, and R, D, PSNR, H_θ, α and pressure of the latest logged update; moves every second."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=1)
+        self._moved_at = -math.inf
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar, unless it moved within the last second."""
+        now = time.monotonic()
+        if now - self._moved_at >= _REFRESH_SECONDS or trainer.global_step == trainer.max_steps:
+            self._moved_at = now
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
         """The whole run is one epoch, so the bar need not count them."""

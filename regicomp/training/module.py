@@ -317,9 +317,12 @@ class RegularizedCodec(LightningModule):
         return [phi, method.build(self.regularizer.source, self.theta, self.optimization.source_lr)]
 
     def _log(self, step: int, terms: Terms, source_bpp: Tensor | None) -> None:
-        """Read the step's values back and hand them on, every `log_every` updates: reading waits for the device."""
+        """Read the step's values back and hand them on, after every `log_every_n_steps` updates and after the last.
+
+        Reading waits for the device.
+        """
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
-        if (step + 1) % every:
+        if (step + 1) % every and step + 1 < self.optimization.steps:
             return
         own = torch.stack([*terms, terms.loss if source_bpp is None else source_bpp]).detach().float()
         read = (collectives.total(own) / collectives.world()).tolist()  # the batch of all processes

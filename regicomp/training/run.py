@@ -190,7 +190,7 @@ def _fit(
             stopwatch,
             watch,
             checkpointing.Checkpoints(run_dir / "checkpoints", settings.trainer.checkpoint_every),
-            loggers.RateBar(refresh_rate=settings.trainer.log_every_n_steps),
+            loggers.RateBar(),
             *([profiling.FirstUpdate()] if settings.compile and first else []),
             *([profiling.Profile(run_dir)] if settings.profile else []),
         ],

@@ -38,7 +38,7 @@ class ReadBacks(TorchDispatchMode):
 
 
 def _read_backs(cfg: Settings, log_every: int) -> list[list[str]]:
-    """Those of each update."""
+    """Those of each update but the last, which is always logged."""
     module = build_networks(cfg)
     updates: list[list[str]] = []
     update = module.training_step
@@ -50,12 +50,12 @@ def _read_backs(cfg: Settings, log_every: int) -> list[list[str]]:
 
     module.training_step = watched  # pyright: ignore[reportAttributeAccessIssue]
     quiet.fit(module, cfg, log_every_n_steps=log_every)
-    return updates
+    return updates[:-1]
 
 
 @pytest.mark.parametrize("backbone", ["hyperprior", "autoregressive", "attention", "elic", "mlicpp"])
 def test_an_update_reads_nothing_back(resolved: Resolved, backbone: str) -> None:
-    cfg = resolved(f"backbone={backbone}", "trainer.max_steps=2", "reg.warmup_steps=1")
+    cfg = resolved(f"backbone={backbone}", "trainer.max_steps=3", "reg.warmup_steps=1")
     assert _read_backs(cfg, log_every=10) == [[], []]
 
 
@@ -63,19 +63,19 @@ def test_an_update_reads_nothing_back(resolved: Resolved, backbone: str) -> None
     "unusual", ["reg.form=two_pass", "reg=critic", "reg.feed=rounded", "reg.project=true", "reg.per_image=true"]
 )
 def test_nor_does_an_unusual_one(resolved: Resolved, unusual: str) -> None:
-    assert _read_backs(resolved("trainer.max_steps=2", "reg.warmup_steps=1", unusual), log_every=10) == [[], []]
+    assert _read_backs(resolved("trainer.max_steps=3", "reg.warmup_steps=1", unusual), log_every=10) == [[], []]
 
 
 def test_nor_with_another_s_codec(resolved: Resolved) -> None:
     arguments = ["~backbone.N", "~backbone.M", "+backbone.N=8", "+backbone.M=8"]
     target = "backbone._target_=compressai.models.MeanScaleHyperprior"
-    cfg = resolved(target, *arguments, "trainer.max_steps=2", "reg.warmup_steps=1")
+    cfg = resolved(target, *arguments, "trainer.max_steps=3", "reg.warmup_steps=1")
     assert _read_backs(cfg, log_every=10) == [[], []]
 
 
 def test_a_logged_row_is_read_back(resolved: Resolved) -> None:
     """So the counting counts."""
-    first, second = _read_backs(resolved("trainer.max_steps=2"), log_every=2)
+    first, second = _read_backs(resolved("trainer.max_steps=3"), log_every=2)
     assert first == []
     assert second
 
