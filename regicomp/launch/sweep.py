@@ -105,7 +105,7 @@ class SweepProgress(Callback):
         """Count the runs."""
         self._runs = size(list(config.hydra.overrides.task), config.hydra.sweeper.get("params"))
         self._started = time.monotonic()
-        if not config.hydra.launcher._target_.endswith("BasicLauncher"):
+        if not str(config.hydra.launcher.get("_target_")).endswith("BasicLauncher"):
             signals.leave_sweep_on_interrupt()
         print(f"sweep of {self._runs} runs in {config.hydra.sweep.dir}", flush=True)
 

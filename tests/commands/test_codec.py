@@ -112,7 +112,7 @@ def test_damage_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
 
         data = bytearray(container.pack(container.unpack(bytes(data))._replace(fingerprint=b"abcd")))
     elif damage == "version":
-        data[3] += 1
+        data[3] = 4  # after 3, which has a quality
     elif damage == "flipped":
         data[60] ^= 1
     data = {"cut": data[:70], "text": bytearray(b"hello"), "empty": bytearray()}.get(damage, data)
