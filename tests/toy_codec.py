@@ -38,13 +38,14 @@ class Toy(ScaleHyperprior):
         with torch.no_grad():
             self.g_a.weight.copy_(filters * 255 / 8)
             self.g_s.weight.copy_(filters * 8 / 255)
-            self.h_s[-2].bias.fill_(1.0)
 
 
-def toy(first: float = 0.2, last: float = 5.0) -> Codec:
-    """The codec with six levels."""
+def toy(first: float = 0.2, last: float = 5.0, scale: float = 1.0) -> Codec:
+    """The codec with six levels; `scale` is about that of all its Gaussians."""
     torch.manual_seed(0)
     network = Toy().eval()
+    with torch.no_grad():
+        network.h_s[-2].bias.fill_(scale)
     variable_rate.install(network, LAMBDAS, first, last)
     network.update(force=True, update_quantiles=True)
     return Codec(Loaded(network, Spec("Toy", {}), {}, bytes(32)), threads=1)
