@@ -14,7 +14,8 @@ import regicomp
 from regicomp import codec
 from regicomp.data import testsets
 from regicomp.evaluation import record, round_trip
-from regicomp.image_codec import model_file, picture
+from regicomp.image_codec import container, model_file, picture
+from regicomp.image_codec.codec import to_pixels
 
 HERE = regicomp.SHIPPED.parent
 
@@ -43,6 +44,17 @@ def test_it_spends_less_than_jpeg(photo: testsets.TestImage) -> None:
         if 10 * np.log10(255**2 / error) >= row.psnr_db:
             sizes.append(made.getbuffer().nbytes)
     assert row.bytes < min(sizes)
+
+
+@pytest.mark.parametrize("quality", [1, 2.5, 6])
+def test_bytes_are_within_two_percent_of_the_estimate(photo: testsets.TestImage, quality: float) -> None:
+    pixels = photo.load()
+    shipped = round_trip.Codec(model_file.load_codec(regicomp.SHIPPED))
+    data = shipped.encode(pixels, quality)
+    expected, estimated_bpp = shipped.reconstruct(pixels, quality)
+    assert np.array_equal(to_pixels(shipped.decode(data)), to_pixels(expected))
+    payload = sum(map(len, container.unpack(data).streams))
+    assert 8 * payload / (pixels.shape[0] * pixels.shape[1]) == pytest.approx(estimated_bpp, rel=0.02)
 
 
 def test_its_record_is_its_own() -> None:

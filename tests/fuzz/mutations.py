@@ -134,13 +134,15 @@ class Outcome(NamedTuple):
 
 
 class Fuzzer:
-    """Decodes damaged files with the golden codec."""
+    """Decodes damaged files with the golden codec that made them."""
 
     def __init__(self) -> None:
         import regicomp
 
-        self._codec = regicomp.load(GOLDEN / "codec.safetensors")
-        self._right = {p.stem: self._codec.decompress(p.read_bytes(), "array") for p in GOLDEN.glob("*.rgc")}
+        of_one_rate, of_levels = (regicomp.load(GOLDEN / f"{name}.safetensors") for name in ("codec", "codec_levels"))
+        files = {path.stem: path.read_bytes() for path in GOLDEN.glob("*.rgc")}
+        self._codecs = {name: of_levels if name == "level" else of_one_rate for name in files}
+        self._right = {name: self._codecs[name].decompress(data, "array") for name, data in files.items()}
 
     def run(self, case: Case) -> Outcome:
         """Decode one.
@@ -148,10 +150,11 @@ class Fuzzer:
         Raises:
             Exception: anything but a ValueError of one line came out of the decoder.
         """
-        data = self._forge(case.data) if case.kind == "forged" else case.data
+        codec = self._codecs[case.origin]
+        data = self._forge(codec, case.data) if case.kind == "forged" else case.data
         started = time.perf_counter()
         try:
-            decoded = self._codec.decompress(data, "array")
+            decoded = codec.decompress(data, "array")
         except ValueError as error:
             if not str(error):
                 raise
@@ -160,7 +163,7 @@ class Fuzzer:
             result = "right" if np.array_equal(decoded, self._right[case.origin]) else "wrong"
         return Outcome(case.kind, result, time.perf_counter() - started)
 
-    def _forge(self, data: bytes) -> bytes:
+    def _forge(self, codec: Any, data: bytes) -> bytes:
         """The file with the content check that its decoder will find, as an attacker with the codec can make it."""
         found: list[Container] = []
         check = bitstream.content_check
@@ -171,7 +174,7 @@ class Fuzzer:
 
         bitstream.content_check = told
         try:
-            self._codec.decompress(data)
+            codec.decompress(data)
         except ValueError:
             pass
         finally:
