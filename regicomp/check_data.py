@@ -9,40 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from regicomp.data.check import Finding, report, scan, unused
-from regicomp.data.images import NOTED, REFUSED
+from regicomp.data.check import report, scan, table, unused
 from regicomp.utils import cli, files
-
-_SHOWN = 3  # names a row of the table
-
-
-def _table(findings: Sequence[Finding], others: dict[str, int]) -> Table:
-    table = Table(title=f"{len(findings)} images", title_justify="left")
-    for column, justify in (
-        ("kind", "left"),
-        ("images", "right"),
-        ("what becomes of them", "left"),
-        ("such as", "left"),
-    ):
-        table.add_column(column, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
-
-    def row(kind: str, paths: list[str], fate: str) -> None:
-        if paths:
-            more = f", and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-            table.add_row(kind, str(len(paths)), fate, ", ".join(Path(p).name for p in paths[:_SHOWN]) + more)
-
-    plain = [f.path for f in findings if f.refused is None and not f.noted]
-    table.add_row("as they are", str(len(plain)), "used", "")
-    for kind, change in NOTED.items():
-        row(kind, [f.path for f in findings if f.refused is None and kind in f.noted], f"used: {change}")
-    for kind, what in REFUSED.items():
-        row(kind, [f.path for f in findings if f.refused == kind], f"refused: {what}")
-    if others:
-        suffixes = ", ".join(f"{suffix} {count}" for suffix, count in list(others.items())[:8])
-        table.add_row("other files", str(sum(others.values())), "not looked at", suffixes)
-    return table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         others = unused(given.folders)
         if given.out:
             files.write_json(given.out, report(findings, others, given.crop))
-        Console().print(_table(findings, others))
+        Console().print(table(findings, others))
     refused = sum(finding.refused is not None for finding in findings)
     print(f"{len(findings) - refused} of {len(findings)} images are used in training, {refused} are refused")
     return 1 if refused else 0

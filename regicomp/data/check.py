@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.table import Table
 from tqdm import tqdm
 
 from regicomp.data import images
@@ -79,3 +80,33 @@ def report(findings: Sequence[Finding], others: dict[str, int], crop: int) -> di
         "pixels": sum((f.width or 0) * (f.height or 0) for f in used),
         "bytes": sum(f.bytes for f in used),
     }
+
+
+_SHOWN = 3  # names a row of the table
+
+
+def table(findings: Sequence[Finding], others: dict[str, int]) -> Table:
+    table = Table(title=f"{len(findings)} images", title_justify="left")
+    for column, justify in (
+        ("kind", "left"),
+        ("images", "right"),
+        ("what becomes of them", "left"),
+        ("such as", "left"),
+    ):
+        table.add_column(column, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
+
+    def row(kind: str, paths: list[str], fate: str) -> None:
+        if paths:
+            more = f", and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+            table.add_row(kind, str(len(paths)), fate, ", ".join(Path(p).name for p in paths[:_SHOWN]) + more)
+
+    plain = [f.path for f in findings if f.refused is None and not f.noted]
+    table.add_row("as they are", str(len(plain)), "used", "")
+    for kind, change in NOTED.items():
+        row(kind, [f.path for f in findings if f.refused is None and kind in f.noted], f"used: {change}")
+    for kind, what in REFUSED.items():
+        row(kind, [f.path for f in findings if f.refused == kind], f"refused: {what}")
+    if others:
+        suffixes = ", ".join(f"{suffix} {count}" for suffix, count in list(others.items())[:8])
+        table.add_row("other files", str(sum(others.values())), "not looked at", suffixes)
+    return table

@@ -18,7 +18,7 @@ from PIL import Image
 from regicomp.data import testsets
 from regicomp.evaluation import classical_codecs
 from regicomp.report import __main__ as command
-from regicomp.report import comparison, cost, figures, page, pictures, published, records, style
+from regicomp.report import comparison, cost, figures, page, pictures, published, records, shown_runs, style
 from regicomp.report.curves import curves_of
 
 
@@ -279,7 +279,7 @@ def finished_codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_missing_images_are_told_without_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for root in ("data", str(tmp_path / "data")):
-        found, why = command.find_images("screen", [], root, [])
+        found, why = shown_runs.find_images("screen", [], root, [])
         assert found is None
         assert why is not None
         assert "DIR/ood/screen does not exist" in why
