@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import regicomp
 from regicomp.data import testsets
+from regicomp.evaluation import classical_codecs
 from regicomp.objective import scales
 from regicomp.objective.rate_distortion import RateDistortion
 from regicomp.objective.regularizer import AlphaSchedule, Regularizer
@@ -32,11 +32,11 @@ class LocalGaussian(nn.Module):
 
 @pytest.fixture(scope="module")
 def images() -> tuple[Tensor, Tensor]:
-    """Photographs, and what the codec that comes with regicomp makes of them."""
+    """Photographs, and what a coarse JPEG makes of them: errors of all scales, whatever codec comes with regicomp."""
     photos = [image.load()[:CROP, :CROP] for image in testsets.find(["photos"], ".", [])[0].images[:3]]
-    x = torch.stack([torch.from_numpy(photo.copy()).permute(2, 0, 1) for photo in photos]).float() / 255
-    with torch.no_grad():
-        return x, regicomp.load().network(x)["x_hat"]
+    coarse = [classical_codecs.JPEG.decode(classical_codecs.JPEG.encode(photo, 5)) for photo in photos]
+    x, x_hat = (torch.stack([torch.from_numpy(p.copy()).permute(2, 0, 1) for p in of]) for of in (photos, coarse))
+    return x.float() / 255, x_hat.float() / 255
 
 
 def _gradients(
