@@ -68,9 +68,17 @@ class Comparison(NamedTuple):
 
 
 def anchors_of(family: Family, families: Iterable[Family]) -> list[Family]:
-    """The α = 0 families that a family can be compared with, the best first: without q_θ, and of the same budget."""
-    fixed = ("backbone", "distortion", "size")
-    fitting = [f for f in families if f.alpha == 0 and all(getattr(f, name) == getattr(family, name) for name in fixed)]
+    """The α = 0 families that a family can be compared with, the best first: without q_θ, and of the same budget.
+
+    A family of variable rate and α = 0 is held against those of fixed rate.
+    """
+    alike = ("backbone", "distortion", "size")
+    rate = family.rate if family.alpha > 0 else "fixed"
+    fitting = [
+        f
+        for f in families
+        if f.alpha == 0 and f.rate == rate and all(getattr(f, name) == getattr(family, name) for name in alike)
+    ]
     return sorted(
         fitting,
         key=lambda f: (
@@ -84,15 +92,20 @@ def anchors_of(family: Family, families: Iterable[Family]) -> list[Family]:
 
 
 def compare(found: list[Curve], options: Options) -> list[Comparison]:
-    """Every family with α > 0 against its anchor, on every test set, by every metric that was measured."""
+    """Every family with α > 0 against its anchor, on every test set, by every metric that was measured.
+
+    And every family of variable rate with α = 0 against the fixed rate's, where there are any.
+    """
     result: list[Comparison] = []
     by_key = {(c.family, c.testset): c for c in found}
     for metric in METRICS:
         for curve in found:
-            if curve.family.alpha == 0 or not np.isfinite(getattr(curve, metric)).any():
+            if not np.isfinite(getattr(curve, metric)).any():
                 continue
             there = [f for f, testset in by_key if testset == curve.testset]
             candidates = anchors_of(curve.family, there)
+            if curve.family.alpha == 0 and (curve.family.rate == "fixed" or not candidates):
+                continue
             anchor = by_key[candidates[0], curve.testset] if candidates else None
             result.append(_compare(anchor, curve, metric, options))
     return result
@@ -101,6 +114,8 @@ def compare(found: list[Curve], options: Options) -> list[Comparison]:
 def _compare(anchor: Curve | None, test: Curve, metric: Metric, options: Options) -> Comparison:
     notes: list[str] = []
     problems: list[str] = []
+    if anchor is not None and anchor.family.rate != test.family.rate:
+        notes.append("one codec of variable rate against codecs of fixed rate")
     blank = Comparison(
         family=test.family,
         anchor=anchor.family if anchor else None,

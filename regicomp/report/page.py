@@ -78,6 +78,11 @@ def _unbroken(labels: dict[Family, str]) -> dict[Family, str]:
     return {family: label.replace(" = ", "\u00a0=\u00a0") for family, label in labels.items()}
 
 
+def _name(m: Measurement, labels: dict[Family, str]) -> str:
+    """A run's name."""
+    return f"{labels[m.family]}, {m.settings}".replace(" = ", "\u00a0=\u00a0").replace("seed ", "seed\u00a0")
+
+
 def _numbers(values: Any, digits: int = 5) -> list[float | None]:
     return [round(float(v), digits) if v is not None and math.isfinite(v) else None for v in values]
 
@@ -159,7 +164,7 @@ def _images(content: Content, testset: str) -> dict[str, Any]:
         h = [i.get("source_bpp") for i in m.entry["images"]]
         runs.append(
             {
-                "label": m.label,
+                "label": m.point,
                 "bpp": _numbers((None if k is None else m.rate[k] for k in order), 4),
                 "psnr": _numbers((None if k is None else m.psnr_db[k] for k in order), 3),
                 "ms_ssim": _numbers((None if k is None else m.ms_ssim_db[k] for k in order), 3),
@@ -216,7 +221,7 @@ def _histories(
             skipped.append(Skipped(m.label, str(error)))
             continue
         if columns is not None:
-            name = html.escape(f"{labels[m.family]}, λ\u00a0=\u00a0{m.lmbda:g}, seed\u00a0{m.seed}")
+            name = html.escape(_name(m, labels))
             family = html.escape(labels[m.family])
             found.append({"name": name, "family": family, "style": looks[m.family]._asdict(), **columns})
     return found, skipped
@@ -305,11 +310,11 @@ def render(content: Content) -> str:
         )
     about_runs = [
         {
-            "label": m.label,
-            "name": f"{labels[m.family]}, λ\u00a0=\u00a0{m.lmbda:g}, seed\u00a0{m.seed}",
+            "label": m.point,
+            "name": _name(m, labels) + ("" if m.level is None else f", quality\u00a0{m.level:g}"),
             "family": labels[m.family],
         }
-        for m in {m.label: m for m in content.measurements}.values()
+        for m in {m.point: m for m in content.measurements}.values()
         if m.family in labels
     ]
     data = {

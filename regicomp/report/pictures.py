@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from regicomp.backbone import variable_rate
 from regicomp.data.images import Pixels
 from regicomp.evaluation.round_trip import Codec, to_pixels, to_tensor
 
@@ -35,11 +36,15 @@ class CodedImage(NamedTuple):
 
 
 @torch.inference_mode()
-def code(codec: Codec, pixels: Pixels) -> CodedImage:
-    """Code an image by the codec's forward pass; its likelihoods are the estimated bits."""
+def code(codec: Codec, pixels: Pixels, quality: float | None = None) -> CodedImage:
+    """Code an image by the codec's forward pass, at `quality` where the codec is of variable rate.
+
+    The forward pass's likelihoods are the estimated bits.
+    """
     height, width = pixels.shape[:2]
     padded = codec.pad(to_tensor(pixels))
-    out = codec.network(padded)
+    with variable_rate.at_quality(codec.network, quality):
+        out = codec.network(padded)
     x_hat = to_pixels(out["x_hat"].clamp(0, 1)[..., :height, :width])
     error = np.abs(pixels.astype(np.float64) - x_hat).mean(axis=2)
     y = out["likelihoods"]["y"]

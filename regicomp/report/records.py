@@ -77,6 +77,21 @@ class Measurement(NamedTuple):
     folder: Path  # of the run
     label: str  # the folder's name below what all runs have in common
 
+    @property
+    def point(self) -> str:
+        """A name of its own among the points on a test set: the run's label, and the quality where it has several."""
+        return self.label if self.family.rate == "fixed" else f"{self.label}, quality {self.quality:g}"
+
+    @property
+    def settings(self) -> str:
+        """The rest of a run's name after its family, such as "λ = 0.0067, seed 0"; of variable rate the seed alone."""
+        return f"λ = {self.lmbda:g}, seed {self.seed}" if self.family.rate == "fixed" else f"seed {self.seed}"
+
+    @property
+    def level(self) -> float | None:
+        """The quality that its codec must be told; None where it has but one."""
+        return None if self.family.rate == "fixed" else self.quality
+
 
 class Skipped(NamedTuple):
     """Something that is in no table, and why."""

@@ -63,9 +63,9 @@ def make_pictures(testset: TestSet, chosen: list[Measurement], most: int) -> tup
         try:
             codec = round_trip.Codec(model_file.load_codec(path))
             for image in images:
-                coded.setdefault(image.name, {})[m.label] = pictures.code(codec, image.load())
+                coded.setdefault(image.name, {})[m.point] = pictures.code(codec, image.load(), m.level)
         except (ValueError, KeyError, RuntimeError) as error:
-            skipped.append(Skipped(f"{m.label}, {testset.name}", f"no pictures: {_first_line(error, m.folder)}"))
+            skipped.append(Skipped(f"{m.point}, {testset.name}", f"no pictures: {_first_line(error, m.folder)}"))
     result: list[page.Pictures] = []
     for image in images:
         of_runs = coded.get(image.name)

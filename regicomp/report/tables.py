@@ -234,7 +234,8 @@ def method_notes(comparisons: list[Comparison], options: comparison.Options) -> 
     overlaps = f" The curves compared here share at least {min(shared):.0%} of it." if shared else ""
     return [
         "Negative numbers mean fewer bits at equal quality. The anchor of each row is the same backbone trained with "
-        "α = 0 on the same distortion, for as many steps on the same data; rate is real bytes on disk, headers "
+        "α = 0 on the same distortion, for as many steps on the same data, at fixed or at variable rate as the row's; "
+        "a codec of variable rate with α = 0 is held against those of fixed rate. Rate is real bytes on disk, headers "
         "included.",
         f"BD-rate by the package bjontegaard, {METHOD_NAMES[options.method]} interpolation of log rate over quality "
         f"in dB. There is no number where a curve has fewer than {bd_rate.MIN_POINTS} points, is not monotone, spans "
