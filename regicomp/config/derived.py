@@ -35,6 +35,8 @@ def config_hash(composed: Mapping[str, Any]) -> str:
         plain.pop("rate")
     if plain.get("reg", {}).get("pressure", 0) is None:
         del plain["reg"]["pressure"]
+    if plain.get("reg", {}).get("direction") == "maximize":
+        del plain["reg"]["direction"]
     optimizer = plain.get("optimizer", {})
     if optimizer.get("name") == "adam":  # the same
         for key, usual in {"name": "adam", "betas": [0.9, 0.999], "warmup": 0}.items():

@@ -108,6 +108,7 @@ class Regularizer:
     project: bool = boolean()
     per_image: bool = boolean()
     max_pressure: float = number(above=0)
+    direction: str = one_of("maximize", "minimize")
     probe: bool = boolean()
     release_at: int | None = follows()  # the first update of the end with α = 0; None: there is no such end
 

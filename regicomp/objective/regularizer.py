@@ -44,6 +44,12 @@ class Shape(NamedTuple):
     by_scale: bool = False  # bound the pressure in each scale, image and colour: where D does not see them alike
     apart: bool = False  # every image has its own pressure and bound, as where each has its own λ
     constant: bool = False  # the pressure is α: the regularizer gradient is scaled so that ρ equals it
+    minimize: bool = False  # the codec lowers H_θ as q_θ does, against the paper: +α H_θ, a likelihood term beside λD
+
+    @property
+    def sign(self) -> float:
+        """Of α H_θ in the codec's loss."""
+        return 1.0 if self.minimize else -1.0
 
     @property
     def changes_direction(self) -> bool:
@@ -122,7 +128,7 @@ def pressure(
 
 
 class _Reverse(torch.autograd.Function):
-    """Identity forward; backward shapes the gradient, multiplies it with -α and bounds the pressure."""
+    """Identity forward; backward shapes the gradient, multiplies it with -α, or α, and bounds the pressure."""
 
     @staticmethod
     def forward(
@@ -143,7 +149,7 @@ class _Reverse(torch.autograd.Function):
         (grad_d,) = ctx.saved_tensors
         shaped, found = pressure(grads[0], grad_d, ctx.alpha, ctx.max_pressure, ctx.shape)
         ctx.record(found)
-        return (-ctx.alpha * found.scale).to(shaped.dtype) * shaped, None, None, None, None, None
+        return (ctx.shape.sign * ctx.alpha * found.scale).to(shaped.dtype) * shaped, None, None, None, None, None
 
 
 class Regularizer(nn.Module):
@@ -234,7 +240,7 @@ class Regularizer(nn.Module):
         alpha = self.alpha_at(step)
         shaped, found = pressure(grad_h, grad_d, alpha, self.max_pressure, self.shape)
         self._record(found)
-        return (-alpha * found.scale).to(shaped.dtype) * shaped
+        return (self.shape.sign * alpha * found.scale).to(shaped.dtype) * shaped
 
     def literal(self, x: Tensor, x_hat: Tensor, step: int) -> Tensor:
         """-α H_θ in bits per pixel as it stands in the objective, for the two-pass forms: θ must be held fixed.
@@ -253,5 +259,5 @@ class Regularizer(nn.Module):
         )
         self._record(found)
         if not self.shape.changes_direction:
-            return -alpha * found.scale * entropy
-        return -alpha * (entropy.detach() + (found.scale * shaped * (x_hat - x_hat.detach())).sum())
+            return self.shape.sign * alpha * found.scale * entropy
+        return self.shape.sign * alpha * (entropy.detach() + (found.scale * shaped * (x_hat - x_hat.detach())).sum())

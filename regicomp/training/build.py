@@ -43,7 +43,13 @@ def build_networks(settings: Settings) -> RegularizedCodec:
         torch.manual_seed(settings.seed)
         schedule = AlphaSchedule(reg.alpha, reg.warmup_steps, reg.ramp_steps, phases, reg.release_at)
         source = model_file.build(settings.source, "source")
-        shape = Shape(reg.project, reg.per_image, lambdas is not None, reg.pressure is not None)
+        shape = Shape(
+            project=reg.project,
+            per_image=reg.per_image,
+            apart=lambdas is not None,
+            constant=reg.pressure is not None,
+            minimize=reg.direction == "minimize",
+        )
         told = None if lambdas is None else told_level.install(source, len(lambdas))
         if settings.init_source_from is not None:
             model_file.initialize_source(source, Path(settings.init_source_from))

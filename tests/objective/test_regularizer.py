@@ -19,7 +19,12 @@ def _images() -> tuple[Tensor, Tensor]:
     return x, (x + 0.1 * torch.randn_like(x)).requires_grad_()
 
 
-SHAPES = [Shape(project, per_image) for project in (False, True) for per_image in (False, True)]
+SHAPES = [
+    Shape(project=project, per_image=per_image, minimize=minimize)
+    for project in (False, True)
+    for per_image in (False, True)
+    for minimize in (False, True)
+]
 
 
 def _regularizer(
@@ -131,6 +136,18 @@ def test_codec_sees_minus_alpha_times_the_gradient_and_theta_the_gradient_itself
     torch.testing.assert_close(x_hat.grad, -0.1 * leaf.grad)
     for found, expected in zip(theta, regularizer.source.parameters(), strict=True):
         torch.testing.assert_close(found, expected.grad)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_minimizing_turns_the_sign_of_what_the_codec_sees_and_nothing_else(constant: bool) -> None:
+    x, x_hat = _images()
+    maximizing, minimizing = (_regularizer(shape=Shape(constant=constant, minimize=m)) for m in (False, True))
+    up, down = (_gradients(regularizer, x, x_hat)[0] for regularizer in (maximizing, minimizing))
+    assert float(up.abs().max()) > 0
+    torch.testing.assert_close(down, -up)
+    for one, other in zip(maximizing.source.parameters(), minimizing.source.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    assert maximizing.read_pressure() == minimizing.read_pressure()
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.5, 5.0])
