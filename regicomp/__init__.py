@@ -22,7 +22,8 @@ def load(path: str | Path = SHIPPED, *, trust: Iterable[str] = (), **settings: A
     """A trained codec, ready to compress and decompress pictures.
 
     Args:
-        path: the folder of a run or its `codec.safetensors`; by default the codec that comes with regicomp.
+        path: the folder of a run, its `codec.safetensors`, or a checkpoint of CompressAI's (`.pth.tar`); by default the
+            codec that comes with regicomp.
         trust: your own modules whose classes the file may name, beside those of regicomp and CompressAI; they are run.
         settings: `precision`, `tile`, `max_pixels`, `device`; see `regicomp.image_codec.codec.Codec`.
 

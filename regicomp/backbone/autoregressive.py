@@ -1,4 +1,4 @@
-"""The two backbones with a 5×5 causal context, coded in wavefronts and evaluated as they are coded.
+"""The backbones with a 5×5 causal context, coded in wavefronts and evaluated as they are coded.
 
 CompressAI's classes code position after position, and round y to integers in their evaluation forward pass but
 round y - μ in `compress`, where μ depends on what was coded before: their forward pass is neither the decoder's
@@ -18,7 +18,7 @@ Legend: M channels of y, h w its grid, n positions of a front.
 from __future__ import annotations
 
 import torch
-from compressai.models import Cheng2020Attention, JointAutoregressiveHierarchicalPriors
+from compressai.models import Cheng2020Anchor, Cheng2020Attention, JointAutoregressiveHierarchicalPriors
 from torch import Tensor
 
 from regicomp.backbone.fast_layers import quicken
@@ -81,4 +81,16 @@ class Attention(_Wavefront, Cheng2020Attention):
 
     def __init__(self, N: int = 192) -> None:
         Cheng2020Attention.__init__(self, N)
+        quicken(self)
+
+
+class Anchor(_Wavefront, Cheng2020Anchor):
+    """The same without attention: the anchor that Cheng and others compare with.
+
+    Args:
+        N: channels of the transforms and of the latent y.
+    """
+
+    def __init__(self, N: int = 192) -> None:
+        Cheng2020Anchor.__init__(self, N)
         quicken(self)

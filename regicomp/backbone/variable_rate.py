@@ -95,6 +95,12 @@ class Gains(nn.Module):
         at = torch.tensor([self.check(quality)], dtype=torch.float64)
         return float(between(self.lambdas.log()[:, None], at.to(self.lambdas.device)).exp())
 
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Gains and inverse gains of the quality that is set, of one image, each (M,)."""
+        like = torch.empty(1, 0)
+        gain, inverse = (self._factor(logs, like) for logs in (self.log_gain, self.log_inverse))
+        return gain.flatten(), inverse.flatten()
+
     def _factor(self, logs: Tensor, y: Tensor) -> Tensor:
         """(B or 1, M, 1, 1), float32."""
         if len(self._quality) not in (1, len(y)):

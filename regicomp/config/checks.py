@@ -59,7 +59,8 @@ def check_files(settings: Settings) -> None:
     for key in ("init_from", "init_source_from"):
         value = getattr(settings, key)
         if value is not None and not Path(value).is_file():
-            raise ValueError(f"`{key}` (={value}) must be a safetensors file; there is no such file")
+            kinds = "a codec.safetensors or a checkpoint" if key == "init_from" else "a source.safetensors"
+            raise ValueError(f"`{key}` (={value}) must be {kinds}; there is no such file")
     ckpt, folders = settings.ckpt, settings.data.train_dir
     if ckpt not in (None, "last") and not Path(ckpt).is_file():
         raise ValueError(f"`ckpt` (={ckpt}) must be `last` or the path of a checkpoint; there is no such file")

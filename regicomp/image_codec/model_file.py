@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from regicomp.backbone import mlicpp_published, variable_rate
+from regicomp.backbone import variable_rate
 from regicomp.backbone.entropy_bottleneck import update_tables
 from regicomp.config.class_lookup import ClassSpec as Spec
-from regicomp.image_codec import trust
+from regicomp.image_codec import compressai_weights, torch_checkpoint, trust
 from regicomp.source import told_level
 from regicomp.utils.files import write_bytes
 
@@ -39,13 +39,26 @@ def _class(spec: Spec, setting: str) -> Any:
         raise ValueError(f"`{setting}._target_` (={spec.target}) must name a class: {error}") from error
 
 
+# CompressAI's classes whose evaluation is not what they code, and ours of the same weights, which are built for them.
+_STAND_INS = {
+    "JointAutoregressiveHierarchicalPriors": "Autoregressive",
+    "Cheng2020Anchor": "Anchor",
+    "Cheng2020Attention": "Attention",
+}
+
+
+def _stand_in(cls: Any) -> Any:
+    name = _STAND_INS.get(cls.__name__) if cls.__module__.startswith("compressai.models.") else None
+    return cls if name is None else _class(Spec(f"regicomp.backbone.autoregressive.{name}", {}), "backbone")
+
+
 def build(spec: Spec, setting: str) -> nn.Module:
-    """Instantiate a network.
+    """Instantiate a network; one of CompressAI's codecs with a 5×5 causal context as ours of the same weights.
 
     Raises:
         ValueError: no such class, or it does not take the arguments; `setting` names the group to mend.
     """
-    cls = _class(spec, setting)
+    cls = _stand_in(_class(spec, setting))
     try:
         network = cls(**spec.arguments)
     except _CANNOT_BUILD as error:
@@ -138,15 +151,63 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any], byt
         tensors = load(path.read_bytes())
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: is not a readable safetensors file ({error})") from error
-    metadata = trust.parse_metadata(path, text)
+    return tensors, trust.parse_metadata(path, text), _fingerprint(tensors)
+
+
+def _fingerprint(tensors: Mapping[str, Tensor]) -> bytes:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return tensors, metadata, digest.digest()
+    return digest.digest()
+
+
+def _load_checkpoint(path: Path) -> Loaded:
+    """A codec from a state dict of CompressAI's or of the MLIC++ authors', with tables made of its own quantiles."""
+    read = torch_checkpoint.read(path)
+    try:
+        found, tensors = compressai_weights.to_today(read)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if found is None:
+        raise ValueError(
+            f"{path}: its weights, such as {next(iter(tensors), 'none')}, are of none of the codecs of CompressAI that "
+            "are known here; train one of your class with `init_from`, and take the codec.safetensors of that run"
+        )
+    stored = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}.values())
+    trust.check_spec(path, found.spec._asdict(), stored // 4)
+    network = build(found.spec, "backbone")
+    if wrong := _unlike(network, _without_tables(tensors)):
+        raise ValueError(f"{path}: holds weights like those of {found}, but {wrong}")
+    network.update(force=True)  # pyright: ignore[reportCallIssue]
+    return Loaded(network.eval(), found.spec, {"backbone": found.label}, _fingerprint(network.state_dict()))
+
+
+def _unlike(network: nn.Module, tensors: Mapping[str, Tensor], may_lack: tuple[str, ...] = ()) -> str | None:
+    """Load what is no table into a network; what does not fit, in words.
+
+    Args:
+        network: changed in place.
+        tensors: by name, without tables.
+        may_lack: children of the network that need not be among them.
+    """
+    try:
+        missing, unexpected = nn.Module.load_state_dict(network, tensors, strict=False)
+    except RuntimeError as error:
+        return f"its weights do not fit: {(str(error).splitlines() or [''])[-1].strip()}"
+    lacking, unknown = (
+        [name for name in names if name.rsplit(".", 1)[-1] not in (*_TABLES, *_CONSTANTS)]
+        for names in (missing, unexpected)
+    )
+    lacking = [name for name in lacking if name.partition(".")[0] not in may_lack]
+    if lacking or unknown:
+        return f"{len(lacking)} weights are missing and {len(unknown)} are unknown, such as {(lacking + unknown)[0]}"
+    return None
 
 
 def _load(path: Path, kind: str, trusted: tuple[str, ...]) -> Loaded:
+    if kind == "codec" and path.is_file() and torch_checkpoint.is_one(path):
+        return _load_checkpoint(path)
     tensors, metadata, fingerprint = _read(path, kind)
     if metadata.get("format") != f"regicomp-{kind}" or metadata.get("schema") != _SCHEMA:
         raise ValueError(
@@ -200,33 +261,25 @@ def load_source(path: Path, trusted: tuple[str, ...] = ()) -> Loaded:
 
 
 def initialize(codec: nn.Module, path: Path) -> None:
-    """Start `codec` from the weights of a codec.safetensors, or of a state dict of CompressAI's or of MLIC++'s authors.
+    """Start `codec` from the weights of a codec.safetensors, or of CompressAI's or the MLIC++ authors' state dict.
 
     Raises:
         ValueError: the file is unreadable or its weights do not fit.
     """
-    tensors: Mapping[str, Tensor] = _read(path, "codec")[0]
-    if mlicpp_published.is_theirs(tensors):
-        try:
-            tensors = mlicpp_published.translate(tensors)[1]
-        except ValueError as error:
-            raise ValueError(f"`init_from` (={path}): {error}") from error
+    setting = f"`init_from` (={path})"
     try:
-        missing, unexpected = nn.Module.load_state_dict(codec, _without_tables(tensors), strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"`init_from` (={path}): its weights do not fit this backbone: {error}") from error
+        read = torch_checkpoint.read(path) if torch_checkpoint.is_one(path) else _read(path, "codec")[0]
+        found, tensors = compressai_weights.to_today(read)
+    except ValueError as error:
+        raise ValueError(f"{setting}: {str(error).removeprefix(f'{path}: ')}") from error
+    tensors = _without_tables(tensors)
     # A codec of fixed rate may start one of variable rate, whose gains keep what they begin with.
     of_levels = () if any(name.startswith(f"{variable_rate.NAME}.") for name in tensors) else (variable_rate.NAME,)
-    lacking = [
-        name
-        for name in missing
-        if name.rsplit(".", 1)[-1] not in (*_TABLES, *_CONSTANTS) and name.partition(".")[0] not in of_levels
-    ]
-    if lacking or unexpected:
-        raise ValueError(
-            f"`init_from` (={path}) must hold the weights of this backbone: {len(lacking)} are missing and "
-            f"{len(unexpected)} are unknown, such as {(lacking + unexpected)[0]}"
-        )
+    own = compressai_weights.identify(codec.state_dict())
+    if wrong := _unlike(codec, tensors, of_levels):
+        if found is not None and own is not None and found != own:
+            raise ValueError(f"{setting} holds {found}, but this backbone is {own}; take {found.overrides()}")
+        raise ValueError(f"{setting} must hold the weights of this backbone, but {wrong}")
 
 
 def initialize_source(source: nn.Module, path: Path) -> None:

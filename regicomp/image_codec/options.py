@@ -52,7 +52,8 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         "--model",
         default=regicomp.SHIPPED,
         type=Path,
-        help="a run's folder or its codec.safetensors (default: the codec that comes with regicomp)",
+        help="a run's folder, its codec.safetensors, or CompressAI's .pth.tar (default: the codec that comes with "
+        "regicomp)",
     )
     command.add_argument(
         "--trust",

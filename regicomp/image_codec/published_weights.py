@@ -4,35 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from regicomp.backbone import mlicpp_published
-from regicomp.image_codec import model_file
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict in safetensors, or of a PyTorch checkpoint that is one or holds one as `state_dict`.
-
-    Of a pickle only tensors and plain values are read.
-
-    Raises:
-        ValueError: the file is missing, unreadable, or holds no state dict.
-    """
-    try:
-        found: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever its unpickler meets in a damaged file
-        raise ValueError(f"{path}: is no readable checkpoint ({error})") from error
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{path}: holds a {type(found).__name__}; expected a state dict")
-    return {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+from regicomp.image_codec import model_file, torch_checkpoint
 
 
 def convert(path: Path, out: Path) -> None:
@@ -42,7 +20,7 @@ def convert(path: Path, out: Path) -> None:
         ValueError: the checkpoint is unreadable or not theirs; the message names what does not fit.
     """
     try:
-        sizes, state = mlicpp_published.translate(read(path))
+        sizes, state = mlicpp_published.translate(torch_checkpoint.read(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     spec = model_file.Spec("regicomp.backbone.mlicpp.MLICPlusPlus", sizes._asdict())

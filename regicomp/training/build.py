@@ -16,7 +16,7 @@ def build_networks(settings: Settings) -> RegularizedCodec:
     """The module with freshly initialized networks; a run and its baseline get the same codec."""
     import torch
 
-    from regicomp.backbone import precision, variable_rate
+    from regicomp.backbone import contract, precision, variable_rate
     from regicomp.image_codec import model_file
     from regicomp.objective.by_image import ByImage
     from regicomp.objective.rate_distortion import RateDistortion
@@ -28,6 +28,7 @@ def build_networks(settings: Settings) -> RegularizedCodec:
 
     torch.manual_seed(settings.seed)
     codec = model_file.build(settings.backbone, "backbone")
+    contract.check(codec, settings.backbone.target)
     lambdas, gains = settings.rate.lambdas, None
     if lambdas is not None:
         gains = variable_rate.install(codec, lambdas, *(settings.rate.gains or ()))

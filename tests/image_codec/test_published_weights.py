@@ -43,7 +43,9 @@ def test_init_from_takes_their_state_dict(tmp_path: Path) -> None:
     model_file.initialize(codec, tmp_path / "theirs.safetensors")
     torch.testing.assert_close(codec.g_a[6].weight.detach(), state["g_a.analysis_transform.6.weight"])
     other = MLICPlusPlus(N=8, M=published.M, slices=published.SLICES)
-    with pytest.raises(ValueError, match=r"`init_from` \(=.*its weights do not fit this backbone"):
+    with pytest.raises(
+        ValueError, match=r"`init_from` \(=.*must hold the weights of this backbone, but its weights do not fit"
+    ):
         model_file.initialize(other, tmp_path / "theirs.safetensors")
     save_file({n: t for n, t in state.items() if "h_s.increase.8" not in n}, tmp_path / "cut.safetensors")
     with pytest.raises(ValueError, match=r"`init_from` \(=.*lacks h_s\.increase\.8\.weight"):
