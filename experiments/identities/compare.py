@@ -34,7 +34,11 @@ class Curve(NamedTuple):
 
 def curve(rows: Sequence[dict[str, Any]], quantity: str) -> Curve:
     """The rows' points by rising distortion."""
-    points = sorted((row["mse_255"], row[quantity]) for row in rows)
+    return _by_distortion([row["mse_255"] for row in rows], [row[quantity] for row in rows])
+
+
+def _by_distortion(mse_255: Sequence[float], bits: Sequence[float]) -> Curve:
+    points = sorted(zip(mse_255, bits, strict=True))
     return Curve(np.array([p[0] for p in points]), np.array([p[1] for p in points]))
 
 
@@ -115,7 +119,9 @@ def interpolation_error(rows: Sequence[dict[str, Any]], quantity: str, alpha: fl
             plain = sorted((row["lmbda"], row["mse_255"], row[quantity]) for row in mine)
             log_lmbda, log_d, bits = np.array([(np.log(a), np.log(b), c) for a, b, c in plain]).T
             at = log_lmbda[1:] - np.log(1 + alpha)
-            moved = Curve(np.exp(PchipInterpolator(log_lmbda, log_d)(at)), PchipInterpolator(log_lmbda, bits)(at))
-            percents.append(difference(curve(mine, quantity), Curve(moved.mse_255[::-1], moved.bits[::-1])).percent)
+            # After few updates D may still rise with λ, so the moved points are sorted like the others.
+            moved_d, moved_bits = np.exp(PchipInterpolator(log_lmbda, log_d)(at)), PchipInterpolator(log_lmbda, bits)(at)
+            moved = _by_distortion(moved_d.tolist(), moved_bits.tolist())
+            percents.append(difference(curve(mine, quantity), moved).percent)
         found.append(abs(float(np.mean(percents))))
     return max(found)

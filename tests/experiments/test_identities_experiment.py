@@ -39,6 +39,14 @@ def test_curves_that_do_not_overlap_are_refused() -> None:
         compare.difference(one, compare.Curve(np.array([3.0, 4.0]), np.array([2.0, 1.0])))
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["D rises with λ", "D falls with λ"])
+def test_points_moved_along_a_straight_curve_stay_on_it(order: int) -> None:
+    """Whichever way D follows λ: after few updates it may rise with it."""
+    lmbdas = [0.003, 0.006, 0.012, 0.024][::order]
+    rows = [row | {"lmbda": lmbda} for row, lmbda in zip(_rows(0.0, 0), lmbdas, strict=True)]
+    assert compare.interpolation_error(rows, "h_u", 0.1) == pytest.approx(0.0, abs=1e-9)
+
+
 def test_the_interval_holds_the_mean_and_narrows_with_agreement() -> None:
     wide, narrow = compare.interval([[0.0, 1.0, 2.0]]), compare.interval([[0.9, 1.0, 1.1]])
     assert wide.low < wide.mean == pytest.approx(1.0)
