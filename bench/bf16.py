@@ -26,9 +26,9 @@ from bench.coding import kodak  # noqa: E402
 from bench.train_step import this_machine  # noqa: E402
 from regicomp.data import images  # noqa: E402
 from regicomp.data.images import Pixels  # noqa: E402
-from regicomp.evaluation import metrics  # noqa: E402
 from regicomp.image_codec import model_file  # noqa: E402
 from regicomp.image_codec.codec import to_pixels, to_tensor  # noqa: E402
+from regicomp.objective.psnr import psnr_of  # noqa: E402
 from regicomp.utils import files  # noqa: E402
 
 RESULTS = Path(__file__).parent / "bf16.json"
@@ -59,7 +59,7 @@ def compare(codec: Any, pixels: Pixels, float_layers: int) -> dict[str, Any]:
     """One 8-bit image (H, W, 3) in float32 and in bf16; its sides are multiples of 64, as Kodak's are."""
 
     def psnr(x_hat: Tensor) -> float:
-        return metrics.psnr_of(pixels, to_pixels(x_hat))
+        return psnr_of(pixels, to_pixels(x_hat))
 
     x = to_tensor(pixels)
     y = codec.g_a(x)

@@ -35,9 +35,9 @@ from torch import Tensor, nn  # noqa: E402
 from bench.train_step import this_machine  # noqa: E402
 from regicomp.backbone import precision  # noqa: E402
 from regicomp.data import images  # noqa: E402
-from regicomp.evaluation.metrics import psnr_of  # noqa: E402
 from regicomp.evaluation.round_trip import Codec, to_pixels, to_tensor  # noqa: E402
 from regicomp.image_codec import model_file  # noqa: E402
+from regicomp.objective.psnr import psnr_of  # noqa: E402
 
 THEIRS = {
     "hyperprior": compressai.models.ScaleHyperprior,

@@ -17,17 +17,12 @@ def _encode(args: argparse.Namespace) -> int:
     codec = regicomp.load(args.model, **options.of_codec(args))
     from regicomp.image_codec import aim
 
-    wanted = aim.Aim(args.quality, args.bpp, args.psnr, args.max_bytes)
-    if any(value is not None and value <= 0 for value in wanted):
-        raise ValueError("`--quality`, `--bpp`, `--psnr` and `--max-bytes` must be greater than 0")
-    compress = functools.partial(aim.compress, codec, aim=wanted)
+    compress = functools.partial(aim.compress, codec, aim=options.aim_of(args))
     if not args.report:
         return batch.encode(jobs, codec, aim=compress)
     from regicomp.evaluation import metrics
 
-    return batch.encode(
-        jobs, codec, lambda x, x_hat: (metrics.psnr_of(x, x_hat), metrics.ms_ssim_of(x, x_hat)[0]), compress
-    )
+    return batch.encode(jobs, codec, metrics.psnr_and_ms_ssim, compress)
 
 
 def _decode(args: argparse.Namespace) -> int:

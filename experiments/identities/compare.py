@@ -120,7 +120,10 @@ def interpolation_error(rows: Sequence[dict[str, Any]], quantity: str, alpha: fl
             log_lmbda, log_d, bits = np.array([(np.log(a), np.log(b), c) for a, b, c in plain]).T
             at = log_lmbda[1:] - np.log(1 + alpha)
             # After few updates D may still rise with λ, so the moved points are sorted like the others.
-            moved_d, moved_bits = np.exp(PchipInterpolator(log_lmbda, log_d)(at)), PchipInterpolator(log_lmbda, bits)(at)
+            moved_d, moved_bits = (
+                np.exp(PchipInterpolator(log_lmbda, log_d)(at)),
+                PchipInterpolator(log_lmbda, bits)(at),
+            )
             moved = _by_distortion(moved_d.tolist(), moved_bits.tolist())
             percents.append(difference(curve(mine, quantity), moved).percent)
         found.append(abs(float(np.mean(percents))))

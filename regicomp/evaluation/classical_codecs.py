@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from regicomp.data.images import Pixels
 from regicomp.data.testsets import TestSet
-from regicomp.evaluation.metrics import ImageResult, average, ms_ssim_of, psnr_of
+from regicomp.evaluation.metrics import ImageResult, average, measured
 from regicomp.utils.files import write_json
 
 _FOLDER = "anchors"  # below the cache folder; older releases called classical codecs so, and their files stay valid
@@ -63,28 +63,19 @@ def classical() -> tuple[ClassicalCodec, ...]:
 
 
 def _measure(codec: ClassicalCodec, quality: int, name: str, pixels: Pixels, with_ms_ssim: bool) -> ImageResult:
-    height, width = pixels.shape[:2]
     started = time.perf_counter()
     data = codec.encode(pixels, quality)
     encoded = time.perf_counter()
     decoded = codec.decode(data)
     finished = time.perf_counter()
-    similarity, similarity_db = ms_ssim_of(pixels, decoded) if with_ms_ssim else (None, None)
-    size = len(data)
-    return ImageResult(
-        name=name,
-        width=width,
-        height=height,
-        bytes=size,
-        bpp=8 * size / (width * height),
-        bpp_estimated=None,
-        psnr_db=psnr_of(pixels, decoded),
-        psnr_db_float=None,
-        ms_ssim=similarity,
-        ms_ssim_db=similarity_db,
-        source_bpp=None,
+    return measured(
+        name,
+        pixels,
+        decoded,
+        len(data),
         encode_seconds=encoded - started,
         decode_seconds=finished - encoded,
+        with_ms_ssim=with_ms_ssim,
     )
 
 

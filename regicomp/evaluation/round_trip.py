@@ -15,8 +15,9 @@ from tqdm import tqdm
 from regicomp.data.images import Pixels
 from regicomp.data.testsets import TestImage, TestSet
 from regicomp.distributed import collectives
-from regicomp.evaluation.metrics import ImageResult, average, ms_ssim_of, psnr_db, psnr_of
+from regicomp.evaluation.metrics import ImageResult, average, measured
 from regicomp.image_codec.codec import Codec, to_pixels, to_tensor
+from regicomp.objective.psnr import psnr_db
 from regicomp.source.base import SourceModel
 from regicomp.source.told_level import told_of
 
@@ -33,7 +34,6 @@ def evaluate_image(
     Raises:
         RuntimeError: the decoded image is not the encoder's reconstruction.
     """
-    height, width = pixels.shape[:2]
     with tempfile.TemporaryDirectory() as folder, codec.remembering():
         path = Path(folder) / "image.rgc"
         started = time.perf_counter()
@@ -53,21 +53,16 @@ def evaluate_image(
     x = to_tensor(pixels)
     if quality is not None and source is not None and (told := told_of(source)) is not None:
         told.set(torch.tensor([quality]))
-    similarity, similarity_db = ms_ssim_of(pixels, rounded)
-    return ImageResult(
-        name=name,
-        width=width,
-        height=height,
-        bytes=size,
-        bpp=8 * size / (width * height),
-        bpp_estimated=estimated,
-        psnr_db=psnr_of(pixels, rounded),
-        psnr_db_float=psnr_db(float(torch.mean((255 * (x_hat - x).double()) ** 2))),
-        ms_ssim=similarity,
-        ms_ssim_db=similarity_db,
-        source_bpp=float(source(x, x_hat)) if source is not None else None,
+    return measured(
+        name,
+        pixels,
+        rounded,
+        size,
         encode_seconds=encoded - started,
         decode_seconds=decoded - encoded,
+        bpp_estimated=estimated,
+        psnr_db_float=psnr_db(float(torch.mean((255 * (x_hat - x).double()) ** 2))),
+        source_bpp=float(source(x, x_hat)) if source is not None else None,
     )
 
 

@@ -7,13 +7,14 @@ every process computes with as many threads as this one would.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing as mp
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from regicomp.utils.child import Child, Ended
 
 if TYPE_CHECKING:  # a process imports this module before it has quieted the libraries below
     from regicomp.data.testsets import TestImage
@@ -67,11 +68,6 @@ def _sendable(error: Exception) -> Exception:
 _Task: TypeAlias = "tuple[TestImage, float | None]"  # an image, and the quality that it is measured at
 
 
-class _Process(NamedTuple):
-    process: Any
-    pipe: Connection
-
-
 class Processes:
     """Processes that measure images; they start with the first images. After an error, they can only be closed.
 
@@ -82,8 +78,7 @@ class Processes:
 
     def __init__(self, count: int, files: Files) -> None:
         self._count, self._files = count, files
-        self._context = mp.get_context("spawn")  # a fork would share PyTorch's threads and the GPU
-        self._running: list[_Process] = []
+        self._running: list[Child] = []
 
     def measure(self, images: Sequence[TestImage], quality: float | None = None) -> Iterator[tuple[int, ImageResult]]:
         """Measure images; each one's number in the list and its result, as they come.
@@ -98,7 +93,7 @@ class Processes:
         """
         self._start(min(self._count, len(images)))
         left = iter(enumerate((image, quality) for image in images))
-        busy: dict[Connection, tuple[int, _Process]] = {}
+        busy: dict[Connection, tuple[int, Child]] = {}
         for process in self._running:
             self._hand_on(process, left, busy)
         while busy:
@@ -111,25 +106,23 @@ class Processes:
 
     def _hand_on(
         self,
-        process: _Process,
+        process: Child,
         left: Iterator[tuple[int, _Task]],
-        busy: dict[Connection, tuple[int, _Process]],
+        busy: dict[Connection, tuple[int, Child]],
     ) -> None:
         """Give a process the next image, if there is one."""
         number, task = next(left, (0, None))
         if task is None:
             return
-        with contextlib.suppress(BrokenPipeError):  # it has ended; its answer says so
-            process.pipe.send(task)
+        process.send(task)
         busy[process.pipe] = number, process
 
-    def _answer(self, process: _Process, name: str) -> ImageResult:
+    def _answer(self, process: Child, name: str) -> ImageResult:
         try:
-            answer = process.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            process.process.join()
+            answer = process.answer()
+        except Ended as ended:
             raise RuntimeError(
-                f"{name}: the process that measured it ended with status {process.process.exitcode}; "
+                f"{name}: the process that measured it ended with status {ended.status}; "
                 "a negative number is a signal, and -9 often means that memory ran out: try fewer `workers`"
             ) from None
         if isinstance(answer, Exception):
@@ -146,11 +139,7 @@ class Processes:
             os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         try:
             while len(self._running) < count:
-                ours, theirs = self._context.Pipe()
-                process = self._context.Process(target=_serve, args=(theirs, self._files, threads), daemon=True)
-                process.start()
-                theirs.close()
-                self._running.append(_Process(process, ours))
+                self._running.append(Child(_serve, self._files, threads))
         finally:
             if crowded:
                 del os.environ["OMP_WAIT_POLICY"]
@@ -158,9 +147,7 @@ class Processes:
     def close(self) -> None:
         """End the processes."""
         for process in self._running:
-            process.process.kill()
-            process.process.join()
-            process.pipe.close()
+            process.close()
         self._running = []
 
 

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
 from regicomp.image_codec.codec import Codec, to_pixels
 from regicomp.image_codec.container import QUALITY_UNIT
 from regicomp.image_codec.picture import Picture
+from regicomp.objective.psnr import psnr_of
 
 MOST_TRIES = 8  # encodings a picture
 _CLOSE_BPP = 0.005  # of the aim
@@ -70,9 +69,7 @@ def compress(codec: Codec, picture: Picture, aim: Aim) -> bytes:
 
 def _psnr(codec: Codec, picture: Picture, quality: float) -> float:
     """Of the encoder's reconstruction, in dB."""
-    back = to_pixels(codec.reconstruct(picture.pixels, quality)[0])
-    error = float(np.mean((back.astype(np.float64) - picture.pixels) ** 2))
-    return 100.0 if error == 0 else min(100.0, 10 * math.log10(255**2 / error))
+    return psnr_of(picture.pixels, to_pixels(codec.reconstruct(picture.pixels, quality)[0]))
 
 
 def _search(

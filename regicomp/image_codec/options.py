@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import regicomp
 from regicomp.image_codec.container import MAX_PIXELS
+
+if TYPE_CHECKING:  # it loads the codec, and torch
+    from regicomp.image_codec.aim import Aim
 
 _TOLD = {
     "encode": "pictures to .rgc files",
@@ -92,3 +95,17 @@ def _add_aims(command: argparse.ArgumentParser) -> None:
 def of_codec(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that `regicomp.load` takes."""
     return {"trust": args.trust, "precision": args.precision, "tile": args.tile, "max_pixels": args.max_pixels}
+
+
+def aim_of(args: argparse.Namespace) -> Aim:
+    """The goal for every file.
+
+    Raises:
+        ValueError: it is not greater than 0.
+    """
+    from regicomp.image_codec.aim import Aim
+
+    wanted = Aim(args.quality, args.bpp, args.psnr, args.max_bytes)
+    if any(value is not None and value <= 0 for value in wanted):
+        raise ValueError("`--quality`, `--bpp`, `--psnr` and `--max-bytes` must be greater than 0")
+    return wanted

@@ -6,7 +6,6 @@ file does to the libraries below, it ends a process that holds nothing else, and
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing as mp
 import resource
 from multiprocessing.connection import Connection
@@ -15,6 +14,7 @@ from typing import Any
 
 from regicomp.image_codec.container import as_bytes
 from regicomp.image_codec.picture import Picture
+from regicomp.utils.child import Child, Ended
 
 MEMORY_BYTES = 8 << 30
 SECONDS = 600.0
@@ -69,39 +69,32 @@ class IsolatedDecoder:
     ) -> None:
         self._arguments = (str(model), settings or {}, memory)
         self._seconds = seconds
-        self._context = mp.get_context("spawn")
-        self._child: Any = None
-        self._pipe: Connection | None = None
+        self._child: Child | None = None
 
-    def _running(self) -> Connection:
-        if self._pipe is None:
+    def _running(self) -> Child:
+        if self._child is None:
             if getattr(mp.current_process(), "_inheriting", False):  # a child that is importing the main script
                 raise RuntimeError(_GUARD)
-            self._pipe, theirs = self._context.Pipe()
-            self._child = self._context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-            self._child.start()
-            theirs.close()
-            refused = self._answer(self._pipe, _START_SECONDS, starting=True)
+            self._child = Child(_serve, *self._arguments)
+            refused = self._answer(self._child, _START_SECONDS, starting=True)
             if refused is not None:
                 self.close()
                 raise ValueError(str(refused))
-        return self._pipe
+        return self._child
 
-    def _answer(self, pipe: Connection, seconds: float, starting: bool = False) -> Any:
-        if not pipe.poll(seconds):
-            self.close()
-            raise ValueError(f"the decoder took longer than {seconds:g} s and was ended")
+    def _answer(self, child: Child, seconds: float, starting: bool = False) -> Any:
         try:
-            return pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self._child.join()
-            code = self._child.exitcode
+            return child.answer(seconds)
+        except TimeoutError:
+            self.close()
+            raise ValueError(f"the decoder took longer than {seconds:g} s and was ended") from None
+        except Ended as ended:
             self.close()
             if starting:
                 raise RuntimeError(
-                    f"the decoder's process ended with status {code} while it started; {_GUARD}"
+                    f"the decoder's process ended with status {ended.status} while it started; {_GUARD}"
                 ) from None
-            raise ValueError(f"the decoder was ended by the file (exit status {code})") from None
+            raise ValueError(f"the decoder was ended by the file (exit status {ended.status})") from None
 
     def decompress(self, data: bytes | bytearray | memoryview) -> Picture:
         """Decode a container; see `Codec.decompress`.
@@ -112,10 +105,9 @@ class IsolatedDecoder:
             RuntimeError: the child could not start, as where a script lacks its main guard.
         """
         data = as_bytes(data)
-        pipe = self._running()
-        with contextlib.suppress(BrokenPipeError):  # the next answer says what ended the child
-            pipe.send(data)
-        answer = self._answer(pipe, self._seconds)
+        child = self._running()
+        child.send(data)
+        answer = self._answer(child, self._seconds)
         if isinstance(answer, str):
             raise ValueError(answer)
         return answer
@@ -123,11 +115,8 @@ class IsolatedDecoder:
     def close(self) -> None:
         """End the child."""
         if self._child is not None:
-            self._child.kill()
-            self._child.join()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._child = self._pipe = None
+            self._child.close()
+        self._child = None
 
     def __enter__(self) -> IsolatedDecoder:
         return self

@@ -6,12 +6,8 @@ import argparse
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from regicomp.report import bd_rate, comparison
-
-if TYPE_CHECKING:
-    pass
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from regicomp.backbone.variable_rate import Gains
 from regicomp.distributed import collectives
-from regicomp.evaluation.metrics import psnr_db
 from regicomp.objective.by_image import ByImage
+from regicomp.objective.psnr import psnr_db
 from regicomp.source.told_level import ToldLevel
 from regicomp.training.quantization import Rows
 

@@ -19,7 +19,7 @@ from regicomp.backbone.fast_layers import without_strided_pointwise
 from regicomp.backbone.precision import keep_entropy_in_float32
 from regicomp.config.phases import Phases
 from regicomp.distributed import collectives
-from regicomp.evaluation.metrics import psnr_db
+from regicomp.objective.psnr import psnr_db
 from regicomp.objective.rate_distortion import RateDistortion, Terms
 from regicomp.objective.regularizer import Regularizer
 from regicomp.training.averaging import Average

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from regicomp import identities
-from regicomp.theory import identity_checks
+from regicomp.theory import identity_checks, identity_tables
 from regicomp.theory.identity_checks import TOLERANCE, Identity
 from regicomp.theory.information import Joint
 
@@ -156,7 +156,7 @@ def test_the_command_fails_where_an_identity_does(
         setting._replace(checks=identity_checks.direct) if setting.name == name else setting
         for setting in identity_checks.SETTINGS
     ]
-    monkeypatch.setattr(identities, "SETTINGS", tuple(wrong))
+    monkeypatch.setattr(identity_tables, "SETTINGS", tuple(wrong))
     assert identities.main(["--sources", "1"]) == 1
     assert "3 of the checks above fail" in capsys.readouterr().out
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_run
 from safetensors import safe_open
 
 import regicomp
@@ -30,20 +31,8 @@ Resolved = Callable[..., Settings]
 
 def command(folder: Path, run: Path, *overrides: str) -> list[str]:
     """A tiny run on the images of a folder."""
-    return [
-        *(
-            sys.executable,
-            "-m",
-            "regicomp.train",
-            "size=tiny",
-            "optimizer=adam",
-            "data=folder",
-            f"data.train_dir={folder}",
-        ),
-        *(f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=2", "precision=float32", "logger=csv"),
-        *("trainer.max_steps=40", "trainer.checkpoint_every=10", "trainer.log_every_n_steps=1", "reg.warmup_steps=5"),
-        *(f"hydra.run.dir={run}", *overrides),
-    ]
+    steps = ("trainer.max_steps=40", "trainer.checkpoint_every=10", "trainer.log_every_n_steps=1", "reg.warmup_steps=5")
+    return tiny_run.command(folder, "optimizer=adam", *steps, f"hydra.run.dir={run}", *overrides)
 
 
 def _run(folder: Path, run: Path, *overrides: str) -> str:

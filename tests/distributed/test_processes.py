@@ -14,26 +14,16 @@ from typing import Any
 
 import psutil
 import pytest
+import tiny_run
 
 from regicomp.distributed import processes as ranks
 
 
 def command(folder: Path, run: Path, *overrides: str) -> list[str]:
     """A tiny run of 20 updates on global batches of four crops."""
-    return [
-        *(
-            sys.executable,
-            "-m",
-            "regicomp.train",
-            "size=tiny",
-            "optimizer=adam",
-            "data=folder",
-            f"data.train_dir={folder}",
-        ),
-        *(f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=4", "precision=float32", "logger=csv"),
-        *("trainer.max_steps=20", "trainer.checkpoint_every=10", "trainer.log_every_n_steps=1", "reg.warmup_steps=4"),
-        *("optimizer.lr=1e-3", "reg.alpha=0.3", "reg.max_pressure=0.05", f"hydra.run.dir={run}", *overrides),
-    ]
+    steps = ("trainer.max_steps=20", "trainer.checkpoint_every=10", "trainer.log_every_n_steps=1", "reg.warmup_steps=4")
+    regularized = ("optimizer=adam", "optimizer.lr=1e-3", "reg.alpha=0.3", "reg.max_pressure=0.05")
+    return tiny_run.command(folder, "data.batch_size=4", *steps, *regularized, f"hydra.run.dir={run}", *overrides)
 
 
 def _run(folder: Path, run: Path, *overrides: str) -> str:

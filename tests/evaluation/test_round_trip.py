@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from regicomp.data.testsets import TestImage, TestSet
-from regicomp.evaluation import classical_codecs, metrics, round_trip
+from regicomp.evaluation import classical_codecs, round_trip
 from regicomp.evaluation.round_trip import Codec
 from regicomp.image_codec import model_file
 from regicomp.image_codec.model_file import Loaded, Spec
+from regicomp.objective import psnr
 from regicomp.source.hyperprior import HyperpriorSource
 
 SPEC = Spec("compressai.models.ScaleHyperprior", {"N": 12, "M": 16})
@@ -119,7 +120,7 @@ def test_each_transform_is_computed_once_an_image(codec_file: Path, tile: int | 
     expected, estimated = codec.reconstruct(pixels)
     assert len(seen) == 4 * tiles  # computed again outside
     assert result.bpp_estimated == estimated
-    assert result.psnr_db == metrics.psnr_of(pixels, round_trip.to_pixels(expected))
+    assert result.psnr_db == psnr.psnr_of(pixels, round_trip.to_pixels(expected))
 
 
 def test_a_latent_is_walked_by_encoder_and_decoder_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +160,7 @@ def test_psnr_is_of_the_rounded_image(codec: Codec) -> None:
     x_hat = np.clip(np.round(codec.reconstruct(pixels)[0][0].permute(1, 2, 0).double().numpy() * 255), 0, 255)
     error = float(np.mean((pixels.astype(float) - x_hat) ** 2))
     assert math.isclose(result.psnr_db, 10 * math.log10(255**2 / error), abs_tol=1e-9)
-    assert metrics.psnr_db(0.0) == 100.0
+    assert psnr.psnr_db(0.0) == 100.0
 
 
 def test_averages_are_per_image(codec: Codec) -> None:

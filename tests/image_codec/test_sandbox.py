@@ -24,7 +24,8 @@ def test_a_child_decodes_refuses_and_is_replaced() -> None:
         assert np.abs(decoder.decompress(data).pixels - right).max() <= 1
         with pytest.raises(ValueError, match="cut off or altered"):
             decoder.decompress(data[:-1])
-        decoder._child.kill()
+        assert decoder._child is not None
+        decoder._child.process.kill()
         with pytest.raises(ValueError, match="ended by the file"):
             decoder.decompress(data)
         assert np.abs(decoder.decompress(data).pixels - right).max() <= 1

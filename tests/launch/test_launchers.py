@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import tiny_run
 
 pytest.importorskip("submitit")
 
@@ -21,12 +21,9 @@ SEEDS = (0, 1)
 
 def command(folder: Path, out: Path, *overrides: str) -> list[str]:
     """A sweep of tiny runs over two seeds."""
-    return [
-        *(sys.executable, "-m", "regicomp.train", "-m", f"hydra.sweep.dir={out}", "size=tiny", "data=folder"),
-        *(f"data.train_dir={folder}", f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=2"),
-        *("precision=float32", "logger=csv", "strategy=cpu", "trainer.max_steps=30", "trainer.checkpoint_every=5"),
-        *("trainer.log_every_n_steps=1", "reg.warmup_steps=5", f"seed={','.join(map(str, SEEDS))}", *overrides),
-    ]
+    steps = ("trainer.max_steps=30", "trainer.checkpoint_every=5", "trainer.log_every_n_steps=1", "reg.warmup_steps=5")
+    seeds = f"seed={','.join(map(str, SEEDS))}"
+    return tiny_run.command(folder, "-m", f"hydra.sweep.dir={out}", "strategy=cpu", *steps, seeds, *overrides)
 
 
 def _records(out: Path) -> dict[int, Any]:

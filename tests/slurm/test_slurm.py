@@ -15,6 +15,7 @@ from typing import Any
 import node
 import pytest
 import resumable
+import tiny_run
 from omegaconf import OmegaConf
 
 pytest.importorskip("submitit")
@@ -39,12 +40,9 @@ def slurm() -> Iterator[node.Node]:
 
 def command(folder: Path, out: Path, *overrides: str) -> list[str]:
     """A sweep of tiny runs."""
-    return [
-        *(sys.executable, "-m", "regicomp.train", "-m", f"hydra.sweep.dir={out}", "size=tiny", "data=folder"),
-        *(f"data.train_dir={folder}", f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=2"),
-        *("precision=float32", "logger=csv", "strategy=cpu", f"trainer.max_steps={STEPS}"),
-        *("trainer.checkpoint_every=4", "trainer.log_every_n_steps=1", "reg.warmup_steps=4", *overrides),
-    ]
+    steps = ("trainer.checkpoint_every=4", "trainer.log_every_n_steps=1", "reg.warmup_steps=4")
+    sweep = ("-m", f"hydra.sweep.dir={out}", "strategy=cpu", f"trainer.max_steps={STEPS}")
+    return tiny_run.command(folder, *sweep, *steps, *overrides)
 
 
 class Sweep:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import tiny_run
 
 from regicomp.training import cost_estimate, profiling
 
 
 def _command(folder: Path, *overrides: str) -> list[str]:
-    return [
-        *(sys.executable, "-m", "regicomp.train", "size=tiny", "data=folder", f"data.train_dir={folder}"),
-        *(f"data.test_dirs=[{folder}]", "data.crop=64", "data.batch_size=2", "precision=float32", "logger=csv"),
-        *("reg.warmup_steps=0", "strategy=cpu", *overrides),
-    ]
+    return tiny_run.command(folder, "reg.warmup_steps=0", "strategy=cpu", *overrides)
 
 
 @pytest.mark.parametrize(
