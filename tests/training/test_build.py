@@ -1,4 +1,4 @@
-"""What is built has every setting in its own place."""
+"""A built network has every setting in its own place."""
 
 from __future__ import annotations
 
