@@ -5,6 +5,7 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sysconfig
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _LARGEST_WIDTH = 8192
 _LEAST_CROP = 128  # pixels
+_LOGGERS = ("wandb", "tensorboard", "mlflow")  # settings, packages and extras of one name
 
 
 def check(settings: Settings) -> None:
@@ -68,6 +70,20 @@ def check_files(settings: Settings) -> None:
         if not Path(folder).is_dir():
             raise ValueError(
                 f"`data.train_dir` (={folders}) must name folders; {folder} does not exist or is no folder"
+            )
+
+
+def check_loggers(settings: Settings) -> None:
+    """Refuse loggers whose package is not installed.
+
+    Raises:
+        ValueError: naming the setting and what installs the package.
+    """
+    for name in _LOGGERS:
+        if getattr(settings.logger, name) and importlib.util.find_spec(name) is None:
+            raise ValueError(
+                f"`logger.{name}` (=True) needs the package {name}, which is not installed: "
+                f"pip install 'regicomp[{name}]'"
             )
 
 

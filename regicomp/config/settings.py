@@ -148,7 +148,10 @@ class Logger:
     """`logger`: logs besides the record and metrics.csv."""
 
     wandb: bool = boolean()
+    tensorboard: bool = boolean()
+    mlflow: bool = boolean()
     project: str = string()
+    tracking_uri: str | None = string(null=True)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from regicomp.config.conf_files import conf_dir
 
 _GROUPS_ELSEWHERE = ("hydra",)
-_NO_OPTIONS = (("source", "default"), ("experiment", "lambda_sweep"))  # what options inherit from
+# What options inherit from.
+_NO_OPTIONS = (("source", "default"), ("experiment", "lambda_sweep"), ("logger", "base"))
 
 
 class Command(NamedTuple):
@@ -99,7 +100,9 @@ def _of_group(group: str, option: str) -> Iterator[Setting]:
     path = conf_dir() / group / f"{option}.yaml"
     seen: set[str] = set()
     listed = re.search(r"^defaults: \[(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    for part in (path, *([path.with_stem(listed[1])] if listed else [])):
+    inherited = [path.with_stem(listed[1])] if listed else []
+    base = path.with_stem("base")  # of a group of which several options can be chosen
+    for part in (path, *inherited, *([base] if base.is_file() else [])):
         for found in _of_file(part, f"{group}."):
             if found.name not in seen:
                 seen.add(found.name)

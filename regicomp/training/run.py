@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from regicomp.config import checks
 from regicomp.config.settings import Settings, as_yaml, differing
 from regicomp.distributed import environment, processes
-from regicomp.launch import hydra_job, signals
+from regicomp.launch import signals
 from regicomp.training import strategy
 from regicomp.training.build import build_networks
 from regicomp.utils import cli, files, memory
@@ -61,10 +61,11 @@ def _train(settings: Settings, run_dir: Path) -> dict[str, Any]:
     from regicomp.data import testsets  # imports no torch: a missing folder is told at once
 
     checks.check_files(settings)
+    checks.check_loggers(settings)
     data = settings.data
     found = testsets.find(settings.testsets, data.root, data.test_dirs, settings.evaluation.images)
     from regicomp.distributed import collectives
-    from regicomp.training import checkpointing, cost_estimate, wandb_logger
+    from regicomp.training import checkpointing, cost_estimate, trackers
 
     if (known := _finished(settings, run_dir)) is not None:
         return known
@@ -77,7 +78,7 @@ def _train(settings: Settings, run_dir: Path) -> dict[str, Any]:
         module, seconds = _fit_or_go_back(settings, run_dir, module, ckpt)
         return _measure(settings, run_dir, module, found, seconds)
     finally:
-        wandb_logger.finish()
+        trackers.finish()
         collectives.leave()
 
 
@@ -114,7 +115,7 @@ def _fit_or_go_back(
 ) -> tuple[RegularizedCodec, float]:
     """Train to the last step, from an earlier checkpoint again whenever the guard says so; seconds spent."""
     from regicomp.distributed import collectives
-    from regicomp.training import checkpointing, wandb_logger
+    from regicomp.training import checkpointing, trackers
 
     stopwatch = checkpointing.Stopwatch(ckpt)
     while True:
@@ -124,7 +125,7 @@ def _fit_or_go_back(
             if module.average is not None:
                 module.average.use()
             return module, stopwatch.seconds()
-        wandb_logger.finish()
+        trackers.finish()
         mine = checkpointing.roll_back(run_dir / "checkpoints") if environment.is_first() else None
         ckpt = collectives.gather(mine)[0]
         module = build_networks(settings)
@@ -148,7 +149,7 @@ def _fit(
         loggers,
         nonfinite_guard,
         profiling,
-        wandb_logger,
+        trackers,
     )
 
     resumed_at = 0
@@ -168,10 +169,7 @@ def _fit(
     data = CropData(settings.data, settings.trainer.max_steps, settings.seed, settings.phases)
     first, levels = environment.is_first(), len(settings.rate.lambdas or ())
     written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at, levels)] if first else []
-    if settings.logger.wandb and first:
-        about, sweep = _about(settings, module), hydra_job.sweep_name()
-        dashboard = wandb_logger.start(run_dir, settings.logger.project, dict(settings.composed), about, sweep)
-        written += [] if dashboard is None else [dashboard]
+    written += trackers.start(settings, run_dir, _about(settings, module), resumed_at) if first else []
     if settings.precision == "auto" and first:
         log.info("precision=auto is %s on this machine (docs/decisions/precision.md)", computing.lightning)
     if ckpt and first:
@@ -212,7 +210,7 @@ def _measure(
     from regicomp.distributed import collectives
     from regicomp.evaluation import measure, round_trip, workers
     from regicomp.image_codec import model_file
-    from regicomp.training import wandb_logger
+    from regicomp.training import trackers
 
     about = _about(settings, module)
     # What was named on this command line may be read from the files, too.
@@ -230,7 +228,8 @@ def _measure(
     source = None if trained.source is None else model_file.load_source(trained.source, trained.trusted).network
     with workers.processes(settings.evaluation.workers, trained) as helpers:
         measured = measure.measure(run_dir, codec, source, testsets, about, _timing(seconds), helpers)
-    wandb_logger.log_record(run_dir, measured.record, measured.classical)
+    if environment.is_first():
+        trackers.log_record(settings, run_dir, measured.record, measured.classical)
     return measured.record
 
 
