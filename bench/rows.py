@@ -51,6 +51,7 @@ class Setting(NamedTuple):
     crop: int = 256
     size: str = "paper"
     rounds: int = 3
+    optimizer: str = "adam"
 
 
 def compose_run(setting: Setting, *overrides: str) -> settings.Settings:
@@ -62,13 +63,15 @@ def compose_run(setting: Setting, *overrides: str) -> settings.Settings:
             overrides=[
                 *(f"backbone={setting.backbone}", f"size={setting.size}", f"precision={setting.precision}"),
                 *(f"data.crop={setting.crop}", f"data.batch_size={setting.batch}", "data.images=8"),
-                *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer=adam", "optimizer.schedule=constant"),
+                *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer.schedule=constant"),
+                f"optimizer={setting.optimizer}",
                 *overrides,
             ],
         )
     return settings.resolve(cfg)
 
 
+_RENEWAL = 10  # updates: conf/optimizer/soap.yaml's `every`
 PLAIN, REGULARIZED = ("reg.alpha=0",), ("reg.alpha=0.1",)
 
 
@@ -92,12 +95,14 @@ def _example(setting: Setting) -> Callable[[int], list[float]]:
     return run
 
 
-def _ours(setting: Setting, *overrides: str) -> Callable[[int], list[float]]:
+def _ours(
+    setting: Setting, *overrides: str, now: Callable[[], float] = time.perf_counter
+) -> Callable[[int], list[float]]:
     cfg = compose_run(setting, *overrides)
     module = build_networks(cfg)
     if cfg.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
-    return lambda steps: fit(module, cfg, steps)
+    return lambda steps: fit(module, cfg, steps, now=now)
 
 
 def variants(setting: Setting) -> Iterator[tuple[str, Callable[[int], list[float]]]]:
@@ -120,6 +125,19 @@ def steps(setting: Setting) -> dict[str, Any]:
         "samples_per_second": {name: setting.batch / statistics.median(v) for name, v in seconds.items()},
         "all_seconds": seconds,
     }
+
+
+def pair(setting: Setting) -> dict[str, Any]:
+    """Mean processor seconds of a plain and of a regularized update under `optimizer`, ten updates each a round.
+
+    SOAP renews its eigenvectors in every tenth update; the first update, which finds them, is not counted.
+    """
+    loops = {n: _ours(setting, *v, now=time.process_time) for n, v in (("plain", PLAIN), ("regularized", REGULARIZED))}
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(setting.rounds):
+        for name, run in loops.items():
+            seconds[name] += run(1 + _RENEWAL)[1:]
+    return {name: statistics.mean(values) for name, values in seconds.items()}
 
 
 def compiling(setting: Setting) -> dict[str, Any]:
@@ -202,7 +220,7 @@ def main() -> None:
     """Entry point."""
     asked = json.loads(sys.argv[1])
     measure, extra = asked.pop("measure"), {k: asked.pop(k) for k in ("variant", "crops") if k in asked}
-    measures: tuple[Callable[..., dict[str, Any]], ...] = (steps, compiling, costs, memory, loading)
+    measures: tuple[Callable[..., dict[str, Any]], ...] = (steps, pair, compiling, costs, memory, loading)
     functions = {function.__name__: function for function in measures}
     print(json.dumps(functions[measure](Setting(**asked), **extra)))
 

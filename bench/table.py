@@ -1,6 +1,6 @@
 """Our training step against CompressAI's example loop for the five backbones: time, memory, FLOPs, data loading.
 
-`python -m bench.table [--backbones hyperprior …] [--parts costs steps memory data scaling compile]
+`python -m bench.table [--backbones hyperprior …] [--parts costs steps pair memory data scaling compile]
 [--rounds 3] [--batch 4] [--crop 256] [--precisions float32 bf16] [--size paper] [--again] [--out bench]`
 
 Every measurement runs in a process of its own and is written to results.json at once; one that is there already for
@@ -19,7 +19,7 @@ from typing import Any
 from regicomp.utils import files
 
 BACKBONES = ("hyperprior", "autoregressive", "attention", "elic", "mlicpp")
-PARTS = ("costs", "steps", "memory", "data", "scaling", "compile")
+PARTS = ("costs", "steps", "pair", "memory", "data", "scaling", "compile")
 BEGIN, END = "<!-- bench.table begin -->", "<!-- bench.table end -->"
 CROPS, BATCHES = (128, 256, 384, 512), (1, 2, 4, 8)
 
@@ -57,6 +57,8 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
             row = {"backbone": backbone, "precision": precision, **shape}
             if "steps" in arguments.parts:
                 _measured(arguments, results, "steps", **row)
+            if "pair" in arguments.parts:
+                _measured(arguments, results, "pair", optimizer="soap", **row)
             if "memory" in arguments.parts:
                 for variant in loops:
                     _measured(arguments, results, "memory", variant=variant, **row)
@@ -131,8 +133,20 @@ def render(results: dict[str, Any]) -> str:
     if table:
         parts.append("Samples a second (CompressAI's example loop is float32; the others as the row says):")
         parts.append(_markdown(header, table))
-    parts += _loading(rows) + _scaling(rows) + _compiling(rows)
+    parts += _pairs(rows) + _loading(rows) + _scaling(rows) + _compiling(rows)
     return "\n\n".join(parts)
+
+
+def _pairs(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
+    lines: list[list[str]] = []
+    for asked, value in rows:
+        if asked["measure"] == "pair" and "error" not in value:
+            plain, regularized = value["plain"], value["regularized"]
+            label = [asked["backbone"], asked["precision"], f"{asked['batch']} × {asked['crop']}²"]
+            lines.append([*label, f"{plain:.2f}", f"{regularized:.2f}", f"{regularized / plain:.2f}"])
+    header = ["backbone", "precision", "batch", "plain", "regularized", "regularized / plain"]
+    said = "Processor seconds of an update under SOAP, the mean of ten, one of which renews the eigenvectors:"
+    return [said, _markdown(header, lines)] if lines else []
 
 
 def _loading(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:

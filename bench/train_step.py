@@ -84,19 +84,19 @@ class ExampleLoop:
 
 
 class _Watch(Callback):
-    """Seconds of each training step, the device's work included."""
+    """Seconds of each training step, the device's work included, by a clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         self.seconds: list[float] = []
-        self._last = 0.0
+        self._now, self._last = now, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self._last = time.perf_counter()
+        self._last = self._now()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        now = time.perf_counter()
+        now = self._now()
         self.seconds.append(now - self._last)
         self._last = now
 
@@ -116,9 +116,15 @@ def compose_step(arguments: argparse.Namespace, crop: int, *overrides: str) -> s
     return settings.resolve(cfg)
 
 
-def fit(module: RegularizedCodec, cfg: settings.Settings, steps: int, losses: list[float] | None = None) -> list[float]:
-    """Seconds of `steps` updates by Lightning's loop, as `regicomp.train` runs it."""
-    watch = _Watch()
+def fit(
+    module: RegularizedCodec,
+    cfg: settings.Settings,
+    steps: int,
+    losses: list[float] | None = None,
+    now: Callable[[], float] = time.perf_counter,
+) -> list[float]:
+    """Seconds of `steps` updates by Lightning's loop, as `regicomp.train` runs it, by the clock `now`."""
+    watch = _Watch(now)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     computing = precision.resolve(cfg.precision, cfg.channels_last, device)
     if losses is not None:

@@ -43,6 +43,7 @@ def test_the_table_shows_speeds_ratios_and_errors() -> None:
             _row("memory", {"peak_gib": 1.5, "seconds": 1.0}, precision="a", variant="plain"),
             _row("steps", {"error": "RuntimeError: out of memory"}, precision="b"),
             _row("loading", {"crops_per_second": {"cached": 40.0}}),
+            _row("pair", {"plain": 2.0, "regularized": 2.3}, precision="a", optimizer="soap"),
             _row("compiling", {"first_seconds": 50.0, "usual": 1.0, "compiled": 0.5}, precision="a"),
             _row("compiling", {"first_seconds": 50.0, "usual": 1.0, "compiled": 1.1}, precision="b"),
         ]
@@ -55,6 +56,7 @@ def test_the_table_shows_speeds_ratios_and_errors() -> None:
     )
     assert "out of memory" in shown
     assert "- steps: `python -m bench.table --parts steps`, 2026-11-23" in shown
+    assert "| elic | a | 4 × 256² | 2.00 | 2.30 | 1.15 |" in shown
     assert "| cached | 40 | 10.0 |" in shown
     assert "| elic | a | 4 × 256² | 50.0 | 0.500 | 1.000 | 2.00 | 100 |" in shown
     assert "| elic | b | 4 × 256² | 50.0 | 1.100 | 1.000 | 0.91 | never |" in shown
