@@ -53,8 +53,8 @@ def config_hash(composed: Mapping[str, Any]) -> str:
 def variant(composed: Mapping[str, Any], uses_source: bool) -> str | None:
     """The name that distinguishes a run's curve from its family's, for its record.
 
-    `variant`, or the unusual settings of a regularized run: `reg.*` besides α, and `source.*` that differ from the
-    option of conf/source.
+    `variant`, or the unusual settings of a regularized run: `reg.*` besides α and the pressure, and `source.*` that
+    differ from the option of conf/source.
     """
     if composed["variant"] is not None:
         return str(composed["variant"])
@@ -62,7 +62,8 @@ def variant(composed: Mapping[str, Any], uses_source: bool) -> str | None:
         return None
     usual: Any = OmegaConf.load(conf_dir() / "reg" / "default.yaml")
     reg = composed["reg"]
-    unusual = [f"{key}={reg[key]}" for key in usual if key not in ("alpha", "probe", "form") and reg[key] != usual[key]]
+    told = ("alpha", "pressure", "probe", "form")  # by the record, or without an effect
+    unusual = [f"{key}={reg[key]}" for key in usual if key not in told and reg[key] != usual[key]]
     unusual += [f"source.{key}={value}" for key, value in _unusual_of_source(composed).items()]
     return ", ".join(unusual) or None
 

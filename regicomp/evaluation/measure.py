@@ -80,7 +80,7 @@ def measure(
     ]
     record.print_table(written, rivals)
     first = testsets[0]
-    label = f"{run['backbone']}, α = {run['alpha']:g}"
+    label = f"{run['backbone']}, {record.strength(run)}"
     shown = [entries[first.name] for entries in found]
     summary_picture.draw(run_dir / "summary.png", codec, first, shown, curves[first.name], label)
     files.write_json(run_dir / "results.json", written)  # last: a run that has its record is finished

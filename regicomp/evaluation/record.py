@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +53,11 @@ def points(record: dict[str, Any]) -> list[Point]:
     return [Point(level["quality"], level["lmbda"], level["testsets"]) for level in record["levels"]]
 
 
+def strength(run: Mapping[str, Any]) -> str:
+    """The regularizer's strength in a record's `run` entry, such as "α = 0.1", or "ρ = 0.05" of a constant pressure."""
+    return f"α = {run['alpha']:g}" if run.get("pressure") is None else f"ρ = {run['pressure']:g}"
+
+
 def _cell(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
@@ -60,7 +66,7 @@ def print_table(record: dict[str, Any], classical: list[dict[str, dict[str, floa
     """Print a row a test set and point; `classical` gives for each point, by test set and codec, the PSNR in dB at its
     rate."""
     run, measured = record["run"], points(record)
-    alpha = "" if run.get("alpha") is None else f", α = {run['alpha']:g}"
+    alpha = "" if run.get("alpha") is None else f", {strength(run)}"
     if alpha and len(measured) == 1 and measured[0].lmbda is not None:
         alpha += f", λ = {measured[0].lmbda:g}"
     table = Table(title=f"{run['backbone']}{alpha}, {run.get('steps')} steps, seed {run.get('seed')}")

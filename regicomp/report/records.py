@@ -45,11 +45,12 @@ class Family(NamedTuple):
     variant: str | None
     budget: Budget
     rate: str = "fixed"  # or variable: one run for all points
+    constant_pressure: bool = False  # alpha is ρ
 
     @property
     def label(self) -> str:
         """A short name, such as "hyperprior, α = 0.1"."""
-        named = [self.backbone, f"α = {self.alpha:g}"]
+        named = [self.backbone, f"{'ρ' if self.constant_pressure else 'α'} = {self.alpha:g}"]
         if self.source is not None and self.source != self.backbone:
             named.append(f"q_θ {self.source}")
         elif self.source is not None and self.alpha == 0:
@@ -213,6 +214,7 @@ def _family(about: dict[str, Any]) -> Family:
             None if steps is None else int(steps), _data(about.get("data")), about.get("crop"), about.get("batch_size")
         ),
         rate="fixed" if about.get("lambdas") is None else "variable",
+        constant_pressure=about.get("pressure") is not None,
     )
 
 

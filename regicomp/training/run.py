@@ -258,6 +258,7 @@ def _about(settings: Settings, module: RegularizedCodec) -> dict[str, Any]:
         "backbone": settings.backbone_label,
         "source": settings.source_label,
         "alpha": settings.regularizer.alpha,
+        **({} if settings.regularizer.pressure is None else {"pressure": settings.regularizer.pressure}),
         **({"lmbda": settings.objective.lmbda} if lambdas is None else {"lambdas": lambdas}),
         "distortion": settings.objective.distortion,
         "quality": settings.quality,

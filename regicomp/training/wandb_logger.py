@@ -13,7 +13,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-from regicomp.evaluation.record import points
+from regicomp.evaluation.record import points, strength
 from regicomp.utils import files
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def log_record(run_dir: Path, record: dict[str, Any], curves: dict[str, dict[str
 
 def _log_record(wandb: Any, run_dir: Path, record: dict[str, Any], curves: Any) -> None:
     run = wandb.run
-    label = f"{record['run']['backbone']}, α = {record['run']['alpha']:g}"
+    label = f"{record['run']['backbone']}, {strength(record['run'])}"
     panels: dict[str, Any] = {"summary": wandb.Image(str(run_dir / "summary.png"))}
     measured = points(record)
     for testset in measured[0].testsets:

@@ -320,6 +320,7 @@ def test_a_run_can_be_given_a_name(resolved: Resolved) -> None:
     assert resolved("variant=mine", "reg=critic").variant == "mine"
     assert resolved("variant=mine", "reg.alpha=0").variant == "mine"
     assert resolved("variant=mine").config_hash == resolved().config_hash
+    assert resolved("reg.pressure=0.05").variant is None  # the record has it beside α
 
 
 def test_small_crops_at_the_end_are_doubted(resolved: Resolved) -> None:
