@@ -36,7 +36,7 @@ def _metadata(wheel: Path) -> Message:
 def test_wheel(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     about = _metadata(wheel)
-    assert about["License-Expression"] == "Apache-2.0"
+    assert about["License-Expression"] == "Apache-2.0 AND CC0-1.0 AND CC-BY-2.0"
     assert about["Author"] == "the regicomp authors"
     assert set(about["Requires-Python"].split(",")) == {">=3.11", "<3.13"}
     assert "learned compression" in about["Keywords"]
@@ -46,6 +46,7 @@ def test_wheel(built: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     inside = {"regicomp/py.typed", "regicomp/conf/train.yaml", "regicomp/pretrained/codec.safetensors"}
+    inside |= {"regicomp/data/photos/LICENSES.md", "regicomp/data/photos/china.jpg"}
     assert inside <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image, ImageDraw
-from sklearn.datasets import load_sample_image
 
+from regicomp.data import images, photographs
 from regicomp.data.images import Pixels
 
 SIDE = 320
@@ -23,7 +23,7 @@ _OVERSAMPLING = 2
 
 def _palette() -> Pixels:
     """Colours of a photograph that is in no test set, (n, 3)."""
-    return np.asarray(load_sample_image("china.jpg"), dtype=np.uint8).reshape(-1, 3)
+    return images.read(photographs.FOLDER / photographs.PALETTE).reshape(-1, 3)
 
 
 def _image(rng: np.random.Generator, palette: Pixels) -> Pixels:

@@ -1,4 +1,4 @@
-"""Test sets by name: the photographs that the dependencies ship, sets with a manifest, and folders of images."""
+"""Test sets by name: the photographs that come with regicomp, sets with a manifest, and folders of images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from regicomp.data import images, manifest
+from regicomp.data import images, manifest, photographs
 from regicomp.data.images import Pixels
 
 log = logging.getLogger(__name__)
@@ -34,20 +32,9 @@ class TestSet(NamedTuple):
     images: list[TestImage]
 
 
-def _photo(name: str) -> Pixels:
-    from skimage import data as skimage_data
-    from sklearn.datasets import load_sample_image
-
-    image = load_sample_image("flower.jpg") if name == "flower" else getattr(skimage_data, name)()
-    return np.array(image, dtype=np.uint8)
-
-
-_PHOTOS = {"astronaut": "astronaut", "cat": "chelsea", "coffee": "coffee", "flower": "flower", "rocket": "rocket"}
-
-
 def _photos() -> TestSet:
-    """Photographs that scikit-image and scikit-learn ship, 300 to 640 pixels a side."""
-    return TestSet("photos", [TestImage(name, partial(_photo, shipped)) for name, shipped in _PHOTOS.items()])
+    """Photographs that come with regicomp, 300 to 640 pixels a side."""
+    return TestSet("photos", [TestImage(name, partial(photographs.photograph, name)) for name in photographs.TEST])
 
 
 def _folder(name: str, folder: Path) -> TestSet:
