@@ -13,7 +13,7 @@ SET_UP_FAILED = echo "make setup: the packages could not be installed (pip's rea
 	"here are $$(df -Ph . | awk 'NR==2{print $$4}') free, in $${TMPDIR:-/tmp} $$(df -Ph "$${TMPDIR:-/tmp}" | awk 'NR==2{print $$4}'). Then run it again." >&2
 
 .PHONY: help setup train test test-slow test-browser test-slurm test-faults test-sweep-kills test-configurations soak \
-	audit lint format bench bench-table bench-coding bench-evaluation first-light kodak-seeds experiments-tiny identities fuzz clean
+	audit lint format bench bench-table bench-coding bench-evaluation first-light kodak-seeds experiments-tiny identities fuzz docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -111,6 +111,10 @@ fuzz: setup ## decode 20,000 damaged files, and 1,000 forged ones, and say what 
 
 identities: setup ## tables and figures of experiments/identities, minutes on 2 cores (CODEC= SOURCE= IMAGES= of a trained pair)
 	$(BIN)/python -m experiments.identities --jobs $(JOBS) $(if $(CODEC),--codec $(CODEC) --source $(SOURCE)) --images $(IMAGES)
+
+docs: setup ## the documentation as a site, outputs/docs/html: a warning or a broken link within fails it
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d outputs/docs/doctrees . outputs/docs/html
+	$(BIN)/python docs/_ext/check_links.py outputs/docs/html
 
 clean: ## remove the virtual environment and the caches (runs in outputs/ stay)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -86,6 +86,9 @@ def one_of_these(*values: Any) -> Rule:
     return rule(lambda value: any(value == v and type(value) is type(v) for v in values), expected)
 
 
+_CLASS_PATH = rule(_is_string, "the path of a class, as module.Class")
+
+
 # --- fields -----------------------------------------------------------------------------------------------------------
 
 
@@ -172,16 +175,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return max(sorted(set(known)), key=likeness)
 
 
-def names(cls: Any, prefix: str = "") -> Iterator[str]:
-    """The settings' names of a dataclass and its parts, such as `reg.alpha`."""
+def rules(cls: Any, prefix: str = "") -> Iterator[tuple[str, Rule]]:
+    """The settings of a dataclass and its parts by name, such as `reg.alpha`, each with its rule."""
     for field in dataclasses.fields(cls):
         key = field.metadata.get("key") or field.name
         if "part" in field.metadata:
-            yield from names(field.metadata["part"], f"{prefix}{key}.")
+            yield from rules(field.metadata["part"], f"{prefix}{key}.")
         elif "class" in field.metadata:
-            yield from (f"{prefix}{key}.{argument}" for argument in ("_target_", *field.metadata["class"]))
+            yield f"{prefix}{key}._target_", _CLASS_PATH
+            yield from ((f"{prefix}{key}.{argument}", its) for argument, its in field.metadata["class"].items())
         elif field.metadata:
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", field.metadata["rule"]
+
+
+def names(cls: Any) -> Iterator[str]:
+    """The settings' names of a dataclass and its parts, such as `reg.alpha`."""
+    return (name for name, _ in rules(cls))
 
 
 def read(cls: type[T], cfg: DictConfig, unread: Collection[str] = ()) -> T:
@@ -238,7 +247,7 @@ def _value(cfg: DictConfig, name: str, its_rule: Rule) -> Any:
 
 
 def _class_spec(cfg: DictConfig, where: str, rules: dict[str, Rule]) -> ClassSpec:
-    target = _value(cfg, f"{where}._target_", rule(_is_string, "the path of a class, as module.Class"))
+    target = _value(cfg, f"{where}._target_", _CLASS_PATH)
     free = Rule(lambda value: True, "there")
     keys = [str(key) for key in OmegaConf.select(cfg, where)]
     return ClassSpec(
