@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -21,11 +22,33 @@ COMMANDS = {
 }
 
 
+_COMPOSED = ("train", "evaluate")  # commands whose arguments Hydra completes
+_COMPLETION = "-sc"  # Hydra's flag
+
+
 def usage() -> str:
     """The text of `regicomp --help`."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(["usage: regicomp COMMAND [argument …]", "", *lines, "", "regicomp COMMAND --help says more."])
+    more = ["regicomp COMMAND --help says more.", 'Completion in bash: eval "$(regicomp -sc install=bash)"']
+    return "\n".join(["usage: regicomp COMMAND [argument …]", "", *lines, "", *more])
+
+
+def _complete(rest: Sequence[str]) -> int:
+    """Hydra's shell completion for `regicomp COMMAND …`; the shell's line stands in $COMP_LINE."""
+    name = _COMPOSED[0]
+    if any(argument.startswith("query=") for argument in rest):
+        _, *words = (line := os.environ.get("COMP_LINE", "")).split()
+        if not words or (len(words) == 1 and not line.endswith(" ")):
+            print(" ".join(COMMANDS))
+            return 0
+        name = words[0]
+        if name not in _COMPOSED:
+            return 0
+        os.environ["COMP_LINE"] = line.split(None, 1)[1]  # so that the command looks like the program
+    sys.argv = ["regicomp", _COMPLETION, *rest]
+    runpy.run_module(f"regicomp.{name}", run_name="__main__", alter_sys=False)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print(usage())
         return 0
+    if name == _COMPLETION:
+        return _complete(rest)
+    if name in _COMPOSED and _COMPLETION in rest:
+        return _complete([argument for argument in rest if argument != _COMPLETION])
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         meant = f"; did you mean {near[0]}?" if near else ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 
-from regicomp.theory import identity_tables
 from regicomp.utils.cli import told_in_one_line
 
 
@@ -32,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--symbols", type=int, default=6, metavar="K", help="symbols a source (6)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random sources and maps (0)")
     args = parser.parse_args(argv)
+    from regicomp.theory import identity_tables  # loads torch, which --help should not wait for
+
     broken = identity_tables.print_all(
         _integer("sources", args.sources, 1, 10**6),
         _integer("symbols", args.symbols, 2, 10),

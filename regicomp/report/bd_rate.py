@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NamedTuple, get_args
 
-import bjontegaard
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,6 +65,8 @@ def bd_rate(anchor: RdCurve, test: RdCurve, method: Method) -> float:
 
 
 def _package(anchor: RdCurve, test: RdCurve, method: Method, interpolators: bool) -> Any:
+    import bjontegaard  # loads scipy and matplotlib, which --help should not wait for
+
     return bjontegaard.bd_rate(
         *anchor,
         *test,
