@@ -39,7 +39,10 @@ def _about(family: Family) -> dict[str, Any]:
     return {k: f"{v:g}" if isinstance(v, float) else v for k, v in fields.items() if k != "budget"}
 
 
-_ABOUT = ("backbone", "rate", "source", "alpha", "distortion", "size", "variant", "steps", "data", "crop", "batch_size")
+_ABOUT = (
+    *("backbone", "rate", "source", "alpha", "constant_pressure", "distortion", "size", "variant"),
+    *("steps", "data", "crop", "batch_size"),
+)
 _METRICS = ("bpp", "bpp_estimated", "psnr_db", "psnr_db_float", "ms_ssim", "ms_ssim_db", "source_bpp")
 RESULT_COLUMNS = (
     *("run", *_ABOUT, "lmbda", "quality", "seed", "testset", "images", *_METRICS),
