@@ -11,6 +11,7 @@ import ast
 import importlib
 import re
 import typing
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,9 +36,14 @@ def page(text: str, docname: str) -> str:
         parts += [_links(text[at : fence.start()], docname), _filled(fence)]
         at = fence.end()
     told = "".join([*parts, _links(text[at:], docname)])
-    # Tables of results are pages that others link to, in no list of contents.
-    is_table = docname.startswith("experiments/") and docname.count("/") > 1 and not docname.endswith("README")
-    return f"---\norphan: true\n---\n\n{told}" if is_table else told
+    # Tables of results and the like are pages that others link to, in no list of contents.
+    elsewhere = docname.split("/")[0] in ("experiments", "bench") and f"\n../{docname}\n" not in _front()
+    return f"---\norphan: true\n---\n\n{told}" if elsewhere else told
+
+
+@cache
+def _front() -> str:
+    return (ROOT / "docs/index.md").read_text(encoding="utf-8")
 
 
 def _filled(fence: re.Match[str]) -> str:

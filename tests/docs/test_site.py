@@ -93,6 +93,13 @@ def test_every_decision_is_listed() -> None:
     assert names == set(re.findall(r"\]\((\w[\w-]*)\.md\)", links)) == set(listed.replace("```", "").split()[1:])
 
 
+def test_every_experiment_is_listed() -> None:
+    listed = set((ROOT / "docs/index.md").read_text(encoding="utf-8").split())
+    pages = {f"../experiments/{path.parent.name}/README" for path in (ROOT / "experiments").glob("*/README.md")}
+    assert pages
+    assert pages <= listed
+
+
 def test_links_of_the_repository_become_links_of_the_site(extension: Any) -> None:
     page = extension("repository_pages").page
     for link, expected in {
