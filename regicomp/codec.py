@@ -39,7 +39,12 @@ def _decode(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    return batch.info([path for path, _ in folders.find(args.input, frozenset({folders.SUFFIX}))], args.max_pixels)
+    models, others = folders.models(args.input or [regicomp.SHIPPED])
+    if models:
+        from regicomp.evaluation import model_card
+
+        model_card.print_all(models, args.trust)
+    return batch.info([path for path, _ in folders.find(others, frozenset({folders.SUFFIX}))], args.max_pixels)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,9 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = options.parser(__doc__, {"encode": _encode, "decode": _decode, "info": _info}).parse_args(argv)
     with cli.told_in_one_line("the files that were written are whole"):
         cli.quiet_libraries()
-        status = args.run(args)
-    if status:
-        raise SystemExit(status)
+        if status := args.run(args):
+            raise SystemExit(status)
 
 
 if __name__ == "__main__":

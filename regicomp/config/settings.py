@@ -245,6 +245,7 @@ class Settings:
     compile: bool = boolean()
     profile: bool = boolean()
     plan: bool = boolean()
+    license: str | None = string(null=True)
     init_from: str | None = string(null=True)
     init_source_from: str | None = string(null=True)
     ckpt: str | None = string(null=True)

@@ -12,6 +12,7 @@ from regicomp.image_codec import picture
 from regicomp.utils import files
 
 SUFFIX = ".rgc"
+_MODELS = (".safetensors", ".pth", ".pt", ".pth.tar", ".tar")
 
 
 class Job(NamedTuple):
@@ -55,6 +56,12 @@ def write_bytes(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     else:
         files.write_bytes(path, data)
+
+
+def models(sources: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Which of these are codecs, files or folders of runs, by their names; and the others."""
+    found = [p for p in sources if p.name.endswith(_MODELS) or (p / "codec.safetensors").is_file()]
+    return found, [path for path in sources if path not in found]
 
 
 def find(sources: Sequence[Path], reads: frozenset[str]) -> list[tuple[Path, Path]]:

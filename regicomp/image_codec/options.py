@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # it loads the codec, and torch
 _TOLD = {
     "encode": "pictures to .rgc files",
     "decode": ".rgc files to pictures",
-    "info": "size, codec and bits by stream of .rgc files, without decoding them",
+    "info": "size, codec and bits by stream of .rgc files, without decoding them; the card of a model",
 }
 
 
@@ -32,7 +32,17 @@ def parser(about: str | None, runs: Mapping[str, Callable[[argparse.Namespace], 
     for name, told in _TOLD.items():
         command = commands.add_parser(name, help=told, description=told)
         command.set_defaults(run=runs[name])
-        command.add_argument("input", nargs="+", type=Path, help="files and folders; -: standard input")
+        nargs, models = (
+            ("*", "; or models (default: the codec that comes with regicomp)") if name == "info" else ("+", "")
+        )
+        command.add_argument("input", nargs=nargs, type=Path, help=f"files and folders; -: standard input{models}")
+        command.add_argument(
+            "--trust",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="a module of your own whose class a model may name",
+        )
         command.add_argument(
             "--max-pixels", type=int, default=MAX_PIXELS, help="larger pictures are refused (%(default)s)"
         )
@@ -57,13 +67,6 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         type=Path,
         help="a run's folder, its codec.safetensors, or CompressAI's .pth.tar (default: the codec that comes with "
         "regicomp)",
-    )
-    command.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module of your own whose class a model may name",
     )
     command.add_argument("--force", action="store_true", help="replace files that exist")
     command.add_argument("--report", action="store_true", help="print a table of sizes, quality and seconds")

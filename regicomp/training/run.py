@@ -208,7 +208,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Export what was trained, measure the exported files, and write the record."""
     from regicomp.distributed import collectives
-    from regicomp.evaluation import measure, round_trip, workers
+    from regicomp.evaluation import measure, model_card, round_trip, workers
     from regicomp.image_codec import model_file
     from regicomp.training import trackers
 
@@ -229,6 +229,7 @@ def _measure(
     with workers.processes(settings.evaluation.workers, trained) as helpers:
         measured = measure.measure(run_dir, codec, source, testsets, about, _timing(seconds), helpers)
     if environment.is_first():
+        model_card.write(trained.codec, trained.trusted)
         trackers.log_record(settings, run_dir, measured.record, measured.classical)
     return measured.record
 
@@ -277,5 +278,6 @@ def _about(settings: Settings, module: RegularizedCodec) -> dict[str, Any]:
         "average": settings.average.decay,
         "precision": _computing(settings).lightning,
         "config_hash": settings.config_hash,
+        **({} if settings.license is None else {"license": settings.license}),
         "versions": record.versions(),
     }
