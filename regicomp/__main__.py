@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a codec, measure it and write its record; -m for sweeps (Hydra)",
     "evaluate": "measure a trained codec on other images (Hydra)",
     "report": "turn records into BD-rates, tables, figures and a page",
+    "dashboard": "describe a sweep to Weights & Biases as a report",
     "codec": "encode and decode pictures; describe files",
     "export": "write a codec's transforms as ONNX graphs",
     "fetch": "download and verify named data sets",

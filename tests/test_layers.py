@@ -11,7 +11,7 @@ import regicomp
 # Levels from the top; a command is a module (or, for `report`, also a room) of the package's root.
 LEVELS = (
     ("__main__",),
-    ("train", "evaluate", "codec", "export", "fetch", "shards", "check_data", "identities"),
+    ("train", "evaluate", "codec", "dashboard", "export", "fetch", "shards", "check_data", "identities"),
     ("theory",),
     ("report", "training"),
     ("evaluation",),
