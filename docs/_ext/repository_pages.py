@@ -11,6 +11,7 @@ import ast
 import importlib
 import re
 import typing
+import zlib
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -144,8 +145,10 @@ def _front_door(app: Any, error: Exception | None) -> None:
 def setup(app: Any) -> dict[str, Any]:
     """Sphinx's entry point."""
     app.connect("builder-inited", _evaluate_types)
+    app.connect("env-get-outdated", lambda *_: [SETTINGS_PAGE.removesuffix(".md")])  # whose sources are in conf/
     app.connect("source-read", _read)
     app.connect("autodoc-skip-member", _skip_fields)
     app.connect("autodoc-process-docstring", _plain_docstring)
     app.connect("build-finished", _front_door)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return {"env_version": zlib.crc32(sources), "parallel_read_safe": True, "parallel_write_safe": True}

@@ -122,9 +122,10 @@ def test_a_broken_link_is_found(extension: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_it_builds_without_warnings_or_broken_links(extension: Any, tmp_path: Path) -> None:
     build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs", "-d", str(tmp_path / "trees")]
-    done = subprocess.run([*build, ".", str(tmp_path / "html")], cwd=ROOT, capture_output=True, text=True, timeout=280)
+    done = subprocess.run([*build, ".", str(tmp_path / "html")], cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr
     assert not extension("check_links").broken(tmp_path / "html")
     assert "confval-reg.alpha" in (tmp_path / "html/docs/configuration.html").read_text(encoding="utf-8")
