@@ -64,6 +64,7 @@ def variant(composed: Mapping[str, Any], uses_source: bool) -> str | None:
     reg = composed["reg"]
     told = ("alpha", "pressure", "probe", "form")  # by the record, or without an effect
     unusual = [f"{key}={reg[key]}" for key in usual if key not in told and reg[key] != usual[key]]
+    unusual += [f"alpha={reg['alpha']}"] if isinstance(reg["alpha"], list) else []
     unusual += [f"source.{key}={value}" for key, value in _unusual_of_source(composed).items()]
     return ", ".join(unusual) or None
 

@@ -96,7 +96,12 @@ _GAINS_FROM_SCRATCH, _GAINS_OF_TRAINED = [0.35, 1.6], [1.0, 1.0]
 class Regularizer:
     """`reg`: -α H_θ(X|X̂), its schedule, and the order in which both networks learn."""
 
-    alpha: float = number(at_least=0)  # resolved: the pressure, where that is given
+    alpha: float = setting(  # resolved: the pressure, where that is given; of a list the largest
+        rule(
+            lambda v: v != [] and all(map(a_number(at_least=0).holds, v if isinstance(v, list) else [v])),
+            "a finite number of at least 0, or with rate=variable a list of such numbers, one a level",
+        )
+    )
     pressure: float | None = number(above=0, null=True)
     order: str = one_of("codec_first", "source_first")
     form: str = one_of("one_pass", "two_pass")
@@ -110,6 +115,7 @@ class Regularizer:
     max_pressure: float = number(above=0)
     direction: str = one_of("maximize", "minimize")
     probe: bool = boolean()
+    by_level: list[float] | None = follows()  # α of each level, where they are listed
     release_at: int | None = follows()  # the first update of the end with α = 0; None: there is no such end
 
 
@@ -276,7 +282,10 @@ def resolve(cfg: DictConfig | Mapping[str, Any]) -> Settings:
     raw = read(Settings, cfg)
     composed: Any = OmegaConf.to_container(cfg, resolve=True)
     steps, reg, data = raw.trainer.max_steps, raw.regularizer, raw.data
-    if reg.pressure is not None:
+    rate = _rate(raw, raw.objective.lmbda)
+    if isinstance(reg.alpha, list):
+        reg = _alpha_by_level(reg, rate, composed["phases"])
+    elif reg.pressure is not None:
         reg = dataclasses.replace(reg, alpha=reg.pressure)
     first = phases.Phase(0, data.crop, data.batch_size, raw.optimizer.lr, raw.optimizer.source_lr, reg.alpha)
     schedule = phases.read(first, composed["phases"], steps)
@@ -292,7 +301,7 @@ def resolve(cfg: DictConfig | Mapping[str, Any]) -> Settings:
         objective=dataclasses.replace(
             raw.objective, lmbda=float(raw.objective.by_quality[raw.quality - 1] if lmbda is None else lmbda)
         ),
-        rate=_rate(raw, lmbda),
+        rate=rate,
         regularizer=dataclasses.replace(
             reg,
             warmup_steps=warmup,
@@ -326,6 +335,21 @@ def _rate(raw: Settings, lmbda: float | None) -> Rate:
         lambdas=[float(v) for v in (raw.objective.by_quality[:_LEVELS] if lambdas is None else lambdas)],
         gains=[float(v) for v in (before if gains is None else gains)],
     )
+
+
+def _alpha_by_level(reg: Regularizer, rate: Rate, entries: Any) -> Regularizer:
+    """`reg` with a list of α, one a level, resolved."""
+    listed: Any = reg.alpha
+    levels = len(rate.lambdas or ())
+    if len(listed) != levels:
+        expected = f"a number, or a list of {levels}, one a level" if levels else "a number where rate=fixed"
+        raise ValueError(f"`reg.alpha` (={listed}) must be {expected}")
+    if reg.pressure is not None:
+        raise ValueError(f"`reg.pressure` (={reg.pressure}) must be null where `reg.alpha` (={listed}) is a list")
+    if any("alpha" in entry for entry in entries or ()):
+        raise ValueError(f"`reg.alpha` (={listed}) must be a number where `phases` changes alpha")
+    by_level = [float(v) for v in listed]
+    return dataclasses.replace(reg, alpha=max(by_level), by_level=by_level)
 
 
 def _with_new_names(cfg: DictConfig) -> DictConfig:

@@ -82,6 +82,8 @@ class RateDistortion:
         ValueError: an argument is out of range.
     """
 
+    shares: Tensor | None = None  # of α in each image of the batch, (B,); None: all of it in each
+
     def __init__(self, lmbda: float, distortion: str = "mse") -> None:
         if not lmbda > 0:
             raise ValueError(f"`objective.lmbda` (={lmbda}) must be greater than 0")

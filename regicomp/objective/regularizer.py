@@ -51,6 +51,8 @@ class Shape(NamedTuple):
         """Of α H_θ in the codec's loss."""
         return 1.0 if self.minimize else -1.0
 
+    shares: Tensor | None = None  # of α in each image, (B,), where levels differ in it
+
     @property
     def changes_direction(self) -> bool:
         """Whether the regularizer gradient of a batch is changed by more than one factor."""
@@ -63,6 +65,8 @@ class Shape(NamedTuple):
             grad_h: ∂H/∂x̂, (B, 3, H, W).
             grad_d: λ∂D/∂x̂, same shape.
         """
+        if self.shares is not None:
+            grad_h = grad_h * self.shares.view(-1, 1, 1, 1).to(grad_h.dtype)
         if self.project:
             grad_h = (
                 grad_h - collectives.dot(grad_h, grad_d) / collectives.dot(grad_d, grad_d).clamp_min(_TINY) * grad_d
@@ -204,6 +208,11 @@ class Regularizer(nn.Module):
         """ρ of the latest update, how often the bound has acted so far, `Pressure.cosine`. Waits for the device."""
         return float(self.rho), int(self.capped), float(self.cosine)
 
+    @property
+    def _shape_now(self) -> Shape:
+        """The shape for the images that the objective weighs now."""
+        return self.shape._replace(shares=self.objective.shares)
+
     def _record(self, found: Pressure) -> None:
         """Keep on the device what `read_pressure` will read; no value is read back here."""
         self.rho.copy_(found.rho)
@@ -226,7 +235,7 @@ class Regularizer(nn.Module):
             self._record_nothing()
             return self.source(x, x_hat.detach())
         grad_d = self.objective.distortion_gradient(x, x_hat)
-        reversed_ = _Reverse.apply(x_hat, grad_d, alpha, self.max_pressure, self.shape, self._record)
+        reversed_ = _Reverse.apply(x_hat, grad_d, alpha, self.max_pressure, self._shape_now, self._record)
         return self.source(x, reversed_)
 
     def reversed(self, grad_h: Tensor, grad_d: Tensor, step: int) -> Tensor:
@@ -238,7 +247,7 @@ class Regularizer(nn.Module):
             step: codec update, from 0.
         """
         alpha = self.alpha_at(step)
-        shaped, found = pressure(grad_h, grad_d, alpha, self.max_pressure, self.shape)
+        shaped, found = pressure(grad_h, grad_d, alpha, self.max_pressure, self._shape_now)
         self._record(found)
         return (self.shape.sign * alpha * found.scale).to(shaped.dtype) * shaped
 
@@ -255,7 +264,7 @@ class Regularizer(nn.Module):
         entropy = self.source(x, x_hat)
         (grad_h,) = torch.autograd.grad(entropy, x_hat, retain_graph=True)
         shaped, found = pressure(
-            grad_h, self.objective.distortion_gradient(x, x_hat), alpha, self.max_pressure, self.shape
+            grad_h, self.objective.distortion_gradient(x, x_hat), alpha, self.max_pressure, self._shape_now
         )
         self._record(found)
         if not self.shape.changes_direction:

@@ -40,6 +40,7 @@ def build_networks(settings: Settings) -> RegularizedCodec:
         objective = ByImage(lambdas, settings.objective.distortion)
     phases = settings.phases if settings.uses_phases else None
     reg, regularizer, told = settings.regularizer, None, None
+    shares = [alpha / reg.alpha for alpha in reg.by_level] if reg.by_level is not None and reg.alpha > 0 else None
     if settings.source is not None:
         torch.manual_seed(settings.seed)
         schedule = AlphaSchedule(reg.alpha, reg.warmup_steps, reg.ramp_steps, phases, reg.release_at)
@@ -55,6 +56,9 @@ def build_networks(settings: Settings) -> RegularizedCodec:
         if settings.init_source_from is not None:
             model_file.initialize_source(source, Path(settings.init_source_from))
         regularizer = Regularizer(source, objective, schedule, reg.max_pressure, shape)
+    levels = None
+    if gains is not None and isinstance(objective, ByImage):
+        levels = Levels(gains, objective, told, settings.seed, shares)
     optimizer = settings.optimizer
     first, second = optimizer.betas
     optimization = Optimization(
@@ -85,7 +89,7 @@ def build_networks(settings: Settings) -> RegularizedCodec:
         identity(settings),
         computing.channels_last,
         nonfinite_guard.Guard(guard.patience, guard.action, guard.lower, guard.rollbacks),
-        None if gains is None or not isinstance(objective, ByImage) else Levels(gains, objective, told, settings.seed),
+        levels,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -37,15 +38,24 @@ class Levels(nn.Module):
         objective: which weighs each image with its level's λ.
         told: of the source model, where there is one.
         seed: of the run.
+        alphas: α of each level, relative to the largest; None: they do not differ.
     """
 
     sums: Tensor
 
-    def __init__(self, gains: Gains, objective: ByImage, told: ToldLevel | None, seed: int) -> None:
+    def __init__(
+        self,
+        gains: Gains,
+        objective: ByImage,
+        told: ToldLevel | None,
+        seed: int,
+        alphas: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         self._parts = gains, objective, told  # a tuple: their weights are another module's
         self._seed = seed
         self._lambdas = torch.tensor(objective.lambdas)
+        self._alphas = None if alphas is None else torch.tensor(alphas)
         self._now = torch.zeros(0, dtype=torch.long)
         # By level: images, sum of their bits per pixel, sum of their squared errors. Kept in checkpoints, so that a
         # resumed run logs what an unbroken one does.
@@ -55,8 +65,12 @@ class Levels(nn.Module):
         """Set the levels of the part of update `step`'s batch that is computed now."""
         gains, objective, told = self._parts
         chosen = slice(rows.first, rows.first + rows.stride * rows.here, rows.stride)
-        levels = of_batch(self._seed, step, rows.batch, gains.levels)[chosen]
+        of_update = of_batch(self._seed, step, rows.batch, gains.levels)
+        levels = of_update[chosen]
         self._now = levels.long() - 1
+        if self._alphas is not None:  # of all this process's images, whose gradients are pressed at once
+            of_process = of_update[rows.first % rows.stride :: rows.stride].long() - 1
+            objective.shares = self._alphas[of_process].to(device, non_blocking=True)
         objective.of_images = self._lambdas[self._now].to(device, non_blocking=True)
         for listener in (gains, told):
             if listener is not None:

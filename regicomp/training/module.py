@@ -237,7 +237,7 @@ class RegularizedCodec(LightningModule):
             x_hat = out["x_hat"].float()
             fed = x_hat if self.rounded is None else self.rounded()
         terms = self.objective.terms(x, x_hat, out["likelihoods"].values())
-        if self.levels is not None:
+        if self.levels is not None and torch.is_grad_enabled():  # once, where parts go through the codec twice
             self.levels.see()
         return terms, x, fed
 

@@ -260,6 +260,7 @@ def _about(settings: Settings, module: RegularizedCodec) -> dict[str, Any]:
         "source": settings.source_label,
         "alpha": settings.regularizer.alpha,
         **({} if settings.regularizer.pressure is None else {"pressure": settings.regularizer.pressure}),
+        **({} if settings.regularizer.by_level is None else {"alphas": settings.regularizer.by_level}),
         **({"lmbda": settings.objective.lmbda} if lambdas is None else {"lambdas": lambdas}),
         "distortion": settings.objective.distortion,
         "quality": settings.quality,

@@ -67,6 +67,22 @@ def test_three_hundred_steps_lower_the_loss_and_bytes_are_the_estimate(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_bytes_are_the_estimate_at_every_quality(resolved: Resolved, backbone: str, tmp_path: Path) -> None:
+    """At variable rate, once the entropy model fits: at levels and between them."""
+    settings = ("trainer.max_steps=300", "optimizer.lr=1e-3", "data.images=16", "data.batch_size=6", "reg.alpha=0")
+    module, spec = _trained(resolved(f"backbone={backbone}", "rate=variable", *settings))
+    model_file.save_codec(tmp_path / "codec.safetensors", module.codec, spec, {})
+    codec = Codec(model_file.load_codec(tmp_path / "codec.safetensors"))
+    for quality in (1, 2.5, 6):
+        row = evaluate_image(codec, "picture", picture(320, 256), quality=quality)
+        assert row.bpp_estimated is not None
+        estimated = row.bpp_estimated * 320 * 256 / 8
+        assert abs(row.bytes - estimated) < 0.02 * estimated + _HEADER_BYTES, (quality, row.bytes, estimated)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_alignment_matrix(resolved: Resolved, backbone: str, family: str) -> None:

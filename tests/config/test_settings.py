@@ -360,7 +360,13 @@ def test_every_file_and_key_of_the_configuration_is_documented() -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["reg.alpha=-1"], 2, "error: `reg.alpha` (=-1) must be a finite number of at least 0"),
+        (["reg.alpha=-1"], 2, "error: `reg.alpha` (=-1) must be a finite number of at least 0, or"),
+        (
+            ["reg.alpha=[]", "rate=variable"],
+            2,
+            "error: `reg.alpha` (=[]) must be a finite number of at least 0, or with",
+        ),
+        (["reg.alpha=[0.1,0.2]"], 2, "error: `reg.alpha` (=[0.1, 0.2]) must be a number where rate=fixed"),
         (["backbone=vgg"], 1, "hyperprior"),
         (["source=vgg"], 1, "autoregressive"),
         (["reg.alhpa=0.1"], 1, "alhpa"),

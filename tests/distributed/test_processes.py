@@ -132,16 +132,21 @@ def test_the_first_killed_ends_the_others(folder: Path, tmp_path: Path) -> None:
         ("strategy=ddp_cpu", "strategy.devices=4"),
         ("strategy=ddp_cpu", "reg.form=two_pass"),
         ("strategy=ddp_cpu", "channels_last=false"),
+        ("strategy=ddp_cpu", "rate=variable"),
+        ("strategy=ddp_cpu", "rate=variable", "trainer.accumulate_grad_batches=2"),
     ],
     ids=lambda overrides: " ".join(overrides),
 )
 def test_however_an_update_is_shared_out(folder: Path, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     """In several processes, in parts, in two passes: the losses of one process in one pass."""
     free = ("reg.max_pressure=1000", "reg.alpha=0.1")
-    _run(folder, tmp_path / "one", "strategy=cpu", *free)
+    rate = [o for o in overrides if o.startswith("rate=")]
+    _run(folder, tmp_path / "one", "strategy=cpu", *free, *rate)
     _run(folder, tmp_path / "other", *free, *overrides)
+    levels = [f"{name}_{k}" for k in range(1, 7) for name in ("rate_bpp", "psnr_db")] if rate else []
     for a, b in zip(_rows(tmp_path / "one"), _rows(tmp_path / "other"), strict=True):
-        for key in ("loss", "rate_bpp", "mse_255", "source_bpp"):
+        assert a.keys() == b.keys()
+        for key in ("loss", "rate_bpp", "mse_255", "source_bpp", *(level for level in levels if level in a)):
             assert a[key] == pytest.approx(b[key], rel=1e-5), (key, a["step"])
 
 

@@ -50,7 +50,8 @@ def made(resolved: Resolved, tmp_path_factory: pytest.TempPathFactory) -> Made:
     (shipped,) = testsets.find(["photos"], "", [])
     for image in shipped.images[:2]:
         Image.fromarray(image.load()[64:192, 64:192]).save(photos / f"{image.name}.png")
-    usual = ("rate=variable", "backbone.N=64", "backbone.M=96", f"init_from={SHIPPED}", "data.batch_size=6")
+    sizes = model_file.load_codec(SHIPPED).spec.arguments
+    usual = ("rate=variable", *(f"backbone.{k}={sizes[k]}" for k in "NM"), f"init_from={SHIPPED}", "data.batch_size=6")
     usual += ("trainer.max_steps=2", "trainer.log_every_n_steps=1", "optimizer.lr=1e-5")
     usual += (f"data.test_dirs=[{photos}]", "testsets=[]")
     with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:

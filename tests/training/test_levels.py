@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import quiet
 import torch
+from conftest import picture
 from torch import Tensor, nn
 
 from regicomp.backbone import variable_rate
 from regicomp.config.settings import Settings
 from regicomp.data import dead_leaves
 from regicomp.image_codec import model_file
+from regicomp.image_codec.codec import Codec
 from regicomp.objective.by_image import ByImage
 from regicomp.objective.rate_distortion import RateDistortion
 from regicomp.objective.regularizer import AlphaSchedule, Regularizer, Shape
@@ -22,9 +24,12 @@ from regicomp.source import told_level
 from regicomp.source.hyperprior import HyperpriorSource
 from regicomp.training.build import build_networks
 from regicomp.training.levels import of_batch
+from regicomp.training.quantization import Rows
 
 Resolved = Callable[..., Settings]
 LAMBDAS = [0.002, 0.01, 0.05]
+PICTURE = picture(96, 80)
+VARIABLE = ("rate=variable", "data.batch_size=6", "data.images=4", "optimizer.lr=1e-3")
 
 
 def test_levels_are_a_pure_function_of_seed_step_and_place() -> None:
@@ -100,7 +105,50 @@ def test_a_constant_pressure_is_each_images_pressure(pressure: float) -> None:
     torch.testing.assert_close(_pressures(pressure, 0.02, True), torch.full((3,), 0.02))
 
 
-VARIABLE = ("rate=variable", "data.batch_size=6", "data.images=4", "optimizer.lr=1e-3")
+def test_each_level_has_its_own_alpha(resolved: Resolved) -> None:
+    """The codec's gradient at x̂ is that of R_b + λ_b D_b − α_b H_b: none of H where its level's α is 0."""
+    listed = [0.3, 0, 0.02, 0.1, 0, 0.2]
+    module = build_networks(resolved(*VARIABLE, f"reg.alpha={listed}", "reg.warmup_steps=0", "reg.max_pressure=1e9"))
+    levels, regularizer, rows = module.levels, module.regularizer, Rows(8, 1, 2, 4)
+    assert levels is not None
+    assert regularizer is not None
+    levels.begin(5, rows, torch.device("cpu"))
+    own = of_batch(0, 5, 8, 6)[1::2].long() - 1
+    torch.manual_seed(0)
+    x = torch.rand(4, 3, 64, 64)
+    x_hat = (x + 0.1 * torch.randn_like(x)).requires_grad_()
+    (of_h,) = torch.autograd.grad(regularizer.source(x, x_hat), x_hat)
+    for term in (regularizer(x, x_hat, 9), regularizer.literal(x, x_hat, 9)):
+        (found,) = torch.autograd.grad(term, x_hat)
+        torch.testing.assert_close(found, -torch.tensor(listed)[own][:, None, None, None] * of_h)
+
+
+def test_alike_alphas_are_one_alpha(resolved: Resolved) -> None:
+    short = (*VARIABLE, "trainer.max_steps=3", "reg.warmup_steps=1", "reg.ramp_steps=0")
+    one, listed = (resolved(*short, f"reg.alpha={alpha}") for alpha in ("0.5", "[0.5,0.5,0.5,0.5,0.5,0.5]"))
+    modules = [build_networks(settings) for settings in (one, listed)]
+    for module in modules:
+        quiet.fit(module, one)
+    assert all(torch.equal(a, b) for a, b in zip(modules[0].phi, modules[1].phi, strict=True))
+    assert listed.variant == f"{one.variant}, alpha=[0.5, 0.5, 0.5, 0.5, 0.5, 0.5]"
+    assert listed.regularizer.alpha == 0.5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["reg.alpha=[0.1,0.2]"], r"`reg.alpha` \(=\[0.1, 0.2\]\) must be a number, or a list of 6, one a level"),
+        (["reg.alpha=[0,0,0,0,0,-1]"], r"`reg.alpha` .* must be a finite number of at least 0, or with rate=variable"),
+        (["reg.alpha=[1,1,1,1,1,1]", "reg.pressure=0.1"], r"`reg.pressure` \(=0.1\) must be null where `reg.alpha`"),
+        (
+            ["reg.alpha=[1,1,1,1,1,1]", "phases=[{start: 5, alpha: 0.1}]"],
+            r"`reg.alpha` .* must be a number where `phases` changes alpha",
+        ),
+    ],
+)
+def test_lists_that_fit_no_levels_are_refused(resolved: Resolved, overrides: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        resolved(*VARIABLE, *overrides)
 
 
 def test_a_fixed_rate_codec_starts_a_variable_one_with_gains_of_one(resolved: Resolved, tmp_path: Path) -> None:
@@ -131,7 +179,8 @@ def test_a_fixed_rate_codec_starts_a_variable_one_with_gains_of_one(resolved: Re
 
 
 @pytest.mark.parametrize("backbone", ["hyperprior", "autoregressive", "attention", "elic", "mlicpp"])
-def test_training_lowers_the_loss_of_every_level(resolved: Resolved, backbone: str) -> None:
+def test_training_lowers_the_loss_of_every_level(resolved: Resolved, backbone: str, tmp_path: Path) -> None:
+    """And what is exported decodes to the encoder's reconstruction, at levels and between them."""
     settings = resolved(*VARIABLE, f"backbone={backbone}", "reg.alpha=0", "trainer.max_steps=12")
     module = build_networks(settings)
     names = {name for name, _ in module.codec.named_parameters() if not name.startswith("gains.")}
@@ -155,6 +204,11 @@ def test_training_lowers_the_loss_of_every_level(resolved: Resolved, backbone: s
     quiet.fit(module, settings)
     after = losses()
     assert all(b < a for a, b in zip(before, after, strict=True)), (before, after)
+    model_file.save_codec(tmp_path / "codec.safetensors", module.codec, settings.backbone, {})
+    codec = Codec(model_file.load_codec(tmp_path / "codec.safetensors"))
+    for quality in (1, 2.5, 6):
+        decoded, expected = codec.decode(codec.encode(PICTURE, quality)), codec.reconstruct(PICTURE, quality)[0]
+        assert torch.equal(decoded, expected)
 
 
 def test_both_forms_of_the_update_agree(resolved: Resolved) -> None:
