@@ -27,21 +27,25 @@ def main() -> None:
 
 
 @hydra.main(version_base="1.3", config_path=str(settings.conf_dir()), config_name="train")
-def _composed(cfg: DictConfig) -> None:
+def _composed(cfg: DictConfig) -> float | None:
+    """The run's figure, for a sweeper that searches settings."""
     with signals.requeued(hydra_job.how_to_go_on()):
         if hydra_job.in_sweep():
             with sweep.kept_apart(cfg, hydra_job.run_dir()):
-                _run(sweep.resuming(cfg))
+                return _run(sweep.resuming(cfg))
         else:
             with cli.told_in_one_line():
-                _run(cfg)
+                return _run(cfg)
+    return None  # a run of a sweep failed
 
 
-def _run(cfg: DictConfig) -> None:
+def _run(cfg: DictConfig) -> float | None:
     resolved, run_dir = settings.resolve(cfg), hydra_job.run_dir()
     cli.quiet_libraries()
     with sweep.begun(cfg, run_dir):
-        train(resolved, run_dir)
+        from regicomp.evaluation import record
+
+        return record.optimized(train(resolved, run_dir), resolved.optimized_metric)
 
 
 if __name__ == "__main__":

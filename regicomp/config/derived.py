@@ -15,9 +15,12 @@ from regicomp.config import old_names
 from regicomp.config.conf_files import conf_dir, label
 
 # Settings that may differ between two runs with the same result.
-_NOT_PART_OF_THE_RESULT = ("logger", "ckpt", "hydra", "strategy", "compile", "profile", "plan", "variant", "license")
+_NOT_PART_OF_THE_RESULT = (
+    *("logger", "ckpt", "hydra", "strategy", "compile", "profile", "plan", "variant", "license"),
+    *("validation", "optimized_metric"),
+)
 _NOT_PART_OF_THE_RESULT_IN = {
-    "trainer": ("log_every", "checkpoint_every"),
+    "trainer": ("log_every", "checkpoint_every", "val_every"),
     "data": ("workers", "cache", "device_crops", "retries"),
     "evaluation": ("workers",),
 }

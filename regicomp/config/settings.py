@@ -196,6 +196,15 @@ class Trainer:
     checkpoint_every: int = integer(1)
     accumulate_grad_batches: int = integer(1)
     gradient_clip_val: float = number(above=0)
+    val_every: int = integer(0)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """`validation`: the images of validations while training."""
+
+    testset: str | None = string(null=True)
+    images: int = integer(1)
 
 
 @dataclass(frozen=True)
@@ -242,6 +251,7 @@ class Settings:
     strategy: Strategy = part(Strategy)
     logger: Logger = part(Logger)
     guard: Guard = part(Guard)
+    validation: Validation = part(Validation)
     evaluation: Evaluation = part(Evaluation)
     phases: Phases = anything()  # resolved: the values at each codec update; one phase where the list is empty
     testsets: list[str] = strings()
@@ -254,6 +264,7 @@ class Settings:
     license: str | None = string(null=True)
     init_from: str | None = string(null=True)
     init_source_from: str | None = string(null=True)
+    optimized_metric: str = one_of("j", "bpp", "psnr_db", "ms_ssim", "source_bpp")
     ckpt: str | None = string(null=True)
 
     backbone_label: str = follows("")  # the options' names, under which a record files the run

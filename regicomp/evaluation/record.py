@@ -58,6 +58,45 @@ def strength(run: Mapping[str, Any]) -> str:
     return f"α = {run['alpha']:g}" if run.get("pressure") is None else f"ρ = {run['pressure']:g}"
 
 
+OPTIMIZED = ("j", "bpp", "psnr_db", "ms_ssim", "source_bpp")
+
+
+def optimized(record: dict[str, Any], metric: str) -> float | None:
+    """One figure of a run, for a sweeper that searches settings: of its first test set, a mean over the points.
+
+    Args:
+        record: of a run; another mapping, such as a plan, has no figure.
+        metric: "j" for R + λD of the record's bytes and reconstructions, or a metric of the record.
+
+    Raises:
+        ValueError: the run was not measured by that metric.
+    """
+    if "run" not in record:
+        return None
+    values: list[float] = []
+    for point in points(record):
+        entry = next(iter(point.testsets.values()))
+        found = _lagrangian(entry, point.lmbda or 0.0, record["run"]["distortion"]) if metric == "j" else entry[metric]
+        if found is None:
+            raise ValueError(f"`optimized_metric` (={metric}) must be measured in every run; this one has none")
+        values.append(found)
+    return sum(values) / len(values)
+
+
+def _lagrangian(entry: dict[str, Any], lmbda: float, distortion: str) -> float | None:
+    """J = R + λD, the mean over a test set's images; None where MS-SSIM was not measured on one of them."""
+    total = 0.0
+    for image in entry["images"]:
+        if distortion == "ms_ssim":
+            if image["ms_ssim"] is None:
+                return None
+            error = 1 - image["ms_ssim"]
+        else:
+            error = 255**2 / 10 ** (image["psnr_db"] / 10)
+        total += image["bpp"] + lmbda * error
+    return total / len(entry["images"])
+
+
 def _cell(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 

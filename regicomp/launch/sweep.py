@@ -103,7 +103,9 @@ class SweepProgress(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Count the runs."""
-        self._runs = size(list(config.hydra.overrides.task), config.hydra.sweeper.get("params"))
+        sweeper = config.hydra.sweeper
+        searched = sweeper.get("n_trials")  # by Optuna
+        self._runs = searched or size(list(config.hydra.overrides.task), sweeper.get("params"))
         self._started = time.monotonic()
         if not str(config.hydra.launcher.get("_target_")).endswith("BasicLauncher"):
             signals.leave_sweep_on_interrupt()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -41,6 +42,18 @@ class Average(nn.Module):
         """Make the averages the parameters; before the first update it does nothing."""
         for p, mean in zip(self._averaged, self._means, strict=bool(self._means)):
             p.copy_(mean)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Within, the averages are the parameters."""
+        kept = [p.detach().clone() for p in self._averaged]
+        self.use()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, value in zip(self._averaged, kept, strict=True):
+                    p.copy_(value)
 
     def get_extra_state(self) -> Any:
         """The averages, for the module's state."""

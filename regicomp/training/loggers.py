@@ -7,6 +7,7 @@ import io
 import math
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,13 @@ class MetricsCsv(Logger):
         path: the file.
         resumed_at: update of the checkpoint that the run goes on from; 0: a new run.
         levels: of a codec of variable rate, which has two more columns each.
+        columns: of the file, in place of those.
     """
 
-    def __init__(self, path: Path, resumed_at: int, levels: int = 0) -> None:
+    def __init__(self, path: Path, resumed_at: int, levels: int = 0, columns: Sequence[str] | None = None) -> None:
         super().__init__()
-        columns = (*COLUMNS, *(f"{name}_{k + 1}" for k in range(levels) for name in ("rate_bpp", "psnr_db")))
+        if columns is None:
+            columns = (*COLUMNS, *(f"{name}_{k + 1}" for k in range(levels) for name in ("rate_bpp", "psnr_db")))
         rows: list[dict[str, str]] = []
         if resumed_at and path.exists():
             with path.open(newline="") as file:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from regicomp.training.checkpointing import Stopwatch
     from regicomp.training.module import RegularizedCodec
     from regicomp.training.nonfinite_guard import Counts
+    from regicomp.training.validation import Validation
 
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def _train(settings: Settings, run_dir: Path) -> dict[str, Any]:
         if settings.plan:
             return cost_estimate.make(settings, run_dir, module)
         _tell(settings, run_dir)
-        module, seconds = _fit_or_go_back(settings, run_dir, module, ckpt)
+        module, seconds = _fit_or_go_back(settings, run_dir, module, ckpt, _validated_on(settings))
         return _measure(settings, run_dir, module, found, seconds)
     finally:
         trackers.finish()
@@ -111,7 +112,7 @@ def _tell(settings: Settings, run_dir: Path) -> None:
 
 
 def _fit_or_go_back(
-    settings: Settings, run_dir: Path, module: RegularizedCodec, ckpt: Path | None
+    settings: Settings, run_dir: Path, module: RegularizedCodec, ckpt: Path | None, images: TestSet | None
 ) -> tuple[RegularizedCodec, float]:
     """Train to the last step, from an earlier checkpoint again whenever the guard says so; seconds spent."""
     from regicomp.distributed import collectives
@@ -120,7 +121,7 @@ def _fit_or_go_back(
     stopwatch = checkpointing.Stopwatch(ckpt)
     while True:
         with signals.while_training():
-            tripped = _fit(settings, run_dir, module, ckpt, stopwatch)
+            tripped = _fit(settings, run_dir, module, ckpt, stopwatch, images)
         if tripped is None:
             if module.average is not None:
                 module.average.use()
@@ -135,7 +136,12 @@ def _fit_or_go_back(
 
 
 def _fit(
-    settings: Settings, run_dir: Path, module: RegularizedCodec, ckpt: Path | None, stopwatch: Stopwatch
+    settings: Settings,
+    run_dir: Path,
+    module: RegularizedCodec,
+    ckpt: Path | None,
+    stopwatch: Stopwatch,
+    images: TestSet | None,
 ) -> Counts | None:
     """Train to the last step; the guard's counts if the run must go back."""
     from lightning.pytorch import Trainer
@@ -187,6 +193,7 @@ def _fit(
         callbacks=[
             stopwatch,
             watch,
+            *([] if images is None else [_validation(settings, run_dir, module, images, resumed_at)]),
             checkpointing.Checkpoints(run_dir / "checkpoints", settings.trainer.checkpoint_every),
             loggers.RateBar(),
             *([profiling.FirstUpdate()] if settings.compile and first else []),
@@ -203,6 +210,51 @@ def _fit(
     return watch.tripped
 
 
+def _validated_on(settings: Settings) -> TestSet | None:
+    """The images of validations; None where there are none."""
+    from regicomp.data import testsets
+
+    if not settings.trainer.val_every:
+        return None
+    name, data = settings.validation.testset, settings.data
+    names, folders = (settings.testsets, data.test_dirs) if name is None else ([name], [])
+    chosen = testsets.find(names, data.root, folders)[0]  # whole, whatever `evaluation.images` is
+    return chosen._replace(images=chosen.images[: settings.validation.images])
+
+
+def _validation(
+    settings: Settings, run_dir: Path, module: RegularizedCodec, images: TestSet, resumed_at: int
+) -> Validation:
+    from regicomp.image_codec import model_file
+    from regicomp.training import loggers, validation
+
+    lambdas = settings.rate.lambdas
+
+    def export(path: Path, step: int) -> None:
+        about = {**_about(settings, module), "steps": step}
+        model_file.save_codec(path, module.codec, settings.backbone, about)
+
+    written = None
+    if environment.is_first():
+        columns = validation.columns(len(lambdas or ()))
+        written = loggers.MetricsCsv(run_dir / "validation.csv", resumed_at, columns=columns)
+    return validation.Validation(
+        run_dir,
+        settings.trainer.val_every,
+        images,
+        lambdas or [settings.objective.lmbda],
+        settings.objective.distortion,
+        export,
+        _named(settings),
+        written,
+    )
+
+
+def _named(settings: Settings) -> tuple[str, ...]:
+    """Modules that the command line names: what it names may be read from the run's files, too."""
+    return tuple(s.target.partition(".")[0] for s in (settings.backbone, settings.source) if s is not None)
+
+
 def _measure(
     settings: Settings, run_dir: Path, module: RegularizedCodec, testsets: list[TestSet], seconds: float
 ) -> dict[str, Any]:
@@ -213,10 +265,8 @@ def _measure(
     from regicomp.training import trackers
 
     about = _about(settings, module)
-    # What was named on this command line may be read from the files, too.
-    named = [spec.target.partition(".")[0] for spec in (settings.backbone, settings.source) if spec is not None]
     source_file = run_dir / "source.safetensors" if module.regularizer is not None else None
-    trained = workers.Files(run_dir / "codec.safetensors", source_file, trusted=tuple(named))
+    trained = workers.Files(run_dir / "codec.safetensors", source_file, trusted=_named(settings))
     if environment.is_first():
         model_file.save_codec(trained.codec, module.codec, settings.backbone, about)
         if trained.source is not None and module.regularizer is not None and settings.source is not None:

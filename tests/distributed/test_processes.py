@@ -32,8 +32,8 @@ def _run(folder: Path, run: Path, *overrides: str) -> str:
     return done.stdout + done.stderr
 
 
-def _rows(run: Path) -> list[dict[str, float]]:
-    with (run / "metrics.csv").open(newline="") as file:
+def _rows(run: Path, name: str = "metrics.csv") -> list[dict[str, float]]:
+    with (run / name).open(newline="") as file:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
@@ -55,17 +55,20 @@ def _entries(run: Path) -> dict[str, Any]:
     return {**record, "timing": None}
 
 
+VALIDATED = ("trainer.val_every=20", "validation.images=3")  # which two processes cannot share out evenly
+
+
 @pytest.fixture(scope="module")
 def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process's run."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    _run(folder, run, "strategy=cpu")
+    _run(folder, run, "strategy=cpu", *VALIDATED)
     return run
 
 
 def test_two_processes_equal_one(alone: Path, folder: Path, tmp_path: Path) -> None:
     """Losses to 1e-5 over 20 updates, equal records, and one run directory with one process's files."""
-    said = _run(folder, tmp_path / "two", "strategy=ddp_cpu")
+    said = _run(folder, tmp_path / "two", "strategy=ddp_cpu", *VALIDATED)
     two = tmp_path / "two"
     _assert_equal_training(alone, two)
     expected, found = _entries(alone), _entries(two)
@@ -79,6 +82,9 @@ def test_two_processes_equal_one(alone: Path, folder: Path, tmp_path: Path) -> N
     assert sorted(p.name for p in two.iterdir()) == sorted(p.name for p in alone.iterdir())
     assert [p.name for p in tmp_path.iterdir()] == ["two"]
     assert said.count("record: ") == 1
+    (one,), (other,) = (_rows(run, "validation.csv") for run in (alone, two))
+    assert one == pytest.approx(other, rel=1e-3)
+    assert one["val_bpp"] > 0
 
 
 def test_a_killed_process_ends_the_run_and_it_resumes(folder: Path, tmp_path: Path) -> None:

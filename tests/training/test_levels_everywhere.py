@@ -32,6 +32,11 @@ def _trained(settings: Settings, **arguments: Any) -> RegularizedCodec:
     return module
 
 
+def _weights(module: RegularizedCodec) -> list[Tensor]:
+    """φ and θ, flat."""
+    return [torch.cat([p.detach().flatten() for p in network]) for network in (module.phi, module.theta)]
+
+
 def _of_levels(module: RegularizedCodec) -> dict[str, float]:
     """Rate and PSNR of every level, of all updates."""
     return {name: value for name, value in module.shown.items() if name[-2] == "_" and name[-1].isdigit()}
@@ -42,7 +47,7 @@ def test_a_batch_in_parts_is_the_same_update(resolved: Resolved, how: str) -> No
     """Levels go by the place in the update's whole batch: ρ, what each level came to, and both networks are equal."""
     common = (*USUAL, "trainer.max_steps=3", "data.batch_size=8", how)
     found = [_trained(resolved(*common, f"trainer.accumulate_grad_batches={parts}")) for parts in (1, 2, 4)]
-    whole = found[0]
+    start, whole = _weights(build_networks(resolved(*common))), found[0]
     assert whole.regularizer is not None
     rho, capped, cosine = whole.regularizer.read_pressure()
     assert rho > 0
@@ -52,8 +57,9 @@ def test_a_batch_in_parts_is_the_same_update(resolved: Resolved, how: str) -> No
         again = parts.regularizer.read_pressure()
         assert again == (pytest.approx(rho, rel=1e-4), capped, pytest.approx(cosine, abs=1e-5))
         assert _of_levels(parts) == pytest.approx(_of_levels(whole), rel=1e-4)
-        for a, b in zip([*parts.phi, *parts.theta], [*whole.phi, *whole.theta], strict=True):
-            torch.testing.assert_close(a, b, atol=2e-5, rtol=0)  # a fiftieth of one of Adam's steps
+        for here, there, first in zip(_weights(parts), _weights(whole), start, strict=True):
+            # Adam makes whole steps of gradients that are zero but for rounding.
+            assert float((here - there).norm()) < 0.01 * float((there - first).norm())
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
