@@ -7,7 +7,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from regicomp.config import old_names, resolvers, settings
+from regicomp.config import old_names, own_backbones, resolvers, settings
 from regicomp.launch import help, hydra_job, signals, sweep
 from regicomp.training.run import train
 from regicomp.utils import cli
@@ -21,8 +21,9 @@ def main() -> None:
         print(help.text(help.TRAIN))
         return
     sys.argv[1:], found = old_names.in_arguments(sys.argv[1:])
-    if line := old_names.told(found):
-        print(line, file=sys.stderr, flush=True)
+    for line in (old_names.told(found), own_backbones.give_sources(sys.argv[1:])):
+        if line:
+            print(line, file=sys.stderr, flush=True)
     _composed()
 
 

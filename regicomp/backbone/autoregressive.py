@@ -17,6 +17,7 @@ Legend: M channels of y, h w its grid, n positions of a front.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from compressai.models import Cheng2020Anchor, Cheng2020Attention, JointAutoregressiveHierarchicalPriors
 from torch import Tensor
@@ -29,10 +30,10 @@ _ROW = 3  # how many fronts a row is behind the one above: half the context's wi
 
 def fronts(h: int, w: int, device: torch.device | str = "cpu") -> list[Tensor]:
     """Positions of an h×w grid that are coded at once, in coding order; each (n,), w + 3(h - 1) of them."""
-    positions = torch.arange(h * w)
+    positions = np.arange(h * w)
     number = positions % w + _ROW * (positions // w)
-    order = torch.argsort(number, stable=True).to(device)
-    return list(order.split(torch.bincount(number).tolist()))
+    order = torch.from_numpy(np.argsort(number, kind="stable")).to(device)
+    return list(order.split(np.bincount(number).tolist()))
 
 
 class _Wavefront(WalkedCodec, JointAutoregressiveHierarchicalPriors):

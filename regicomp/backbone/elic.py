@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from compressai.entropy_models import EntropyBottleneck
 from compressai.models import Elic2022Official
@@ -59,9 +60,9 @@ class Elic(WalkedCodec, Elic2022Official):
         hyper = latents.hyper.h_s(z_hat)
         h, w = hyper.shape[2:]
         side = rows(hyper)
-        positions = torch.arange(h * w, device=hyper.device)
+        positions = np.arange(h * w)
         odd = (positions // w + positions % w) % 2 == 1
-        anchors, others = positions[~odd], positions[odd]
+        anchors, others = (torch.from_numpy(positions[of]).to(hyper.device) for of in (~odd, odd))
         y_hat = hyper.new_empty(h * w, sum(self.groups))
         start = 0
         for k, width in enumerate(self.groups):

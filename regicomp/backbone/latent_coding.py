@@ -80,6 +80,12 @@ def rows(grid: Tensor) -> Tensor:
     return grid[0].flatten(1).t().contiguous()
 
 
+def unmasked(layer: MaskedConv2d) -> list[tuple[int, int]]:
+    """Row and column of a kernel's weights that are not masked; reads the mask back from its device."""
+    mask: Tensor = layer.mask  # pyright: ignore[reportAssignmentType]
+    return [(row, column) for row, column in mask[0, 0].nonzero().tolist()]
+
+
 class PartialConvolution:
     """A masked convolution with padding, computed at chosen positions of one image and from unmasked weights only.
 
@@ -93,12 +99,11 @@ class PartialConvolution:
         self.margin = side // 2
         self.width = w + 2 * self.margin
         self.size = (h + 2 * self.margin) * self.width
-        mask: Tensor = layer.mask  # pyright: ignore[reportAssignmentType]
-        at_row, at_column = (index.tolist() for index in mask[0, 0].nonzero(as_tuple=True))
-        kernel = [layer.weight[:, :, r, c] for r, c in zip(at_row, at_column, strict=True)]
+        places = unmasked(layer)
+        kernel = [layer.weight[:, :, r, c] for r, c in places]
         self.weight = torch.cat(kernel, dim=1)  # (D, unmasked positions of the kernel · C)
         self.bias = layer.bias
-        shifts = [r * self.width + c for r, c in zip(at_row, at_column, strict=True)]
+        shifts = [r * self.width + c for r, c in places]
         self.shifts = torch.tensor(shifts, device=layer.weight.device)
 
     def padded_grid(self, channels: int) -> Tensor:

@@ -53,6 +53,11 @@ def config_hash(composed: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def warmup(steps: int) -> int:
+    """Updates of the warm-up where `reg.warmup_steps` is null: 5 % of all, at most 2000."""
+    return min(2000, steps // 20)
+
+
 def variant(composed: Mapping[str, Any], uses_source: bool) -> str | None:
     """The name that distinguishes a run's curve from its family's, for its record.
 

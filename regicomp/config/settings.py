@@ -300,7 +300,7 @@ def resolve(cfg: DictConfig | Mapping[str, Any]) -> Settings:
         reg = dataclasses.replace(reg, alpha=reg.pressure)
     first = phases.Phase(0, data.crop, data.batch_size, raw.optimizer.lr, raw.optimizer.source_lr, reg.alpha)
     schedule = phases.read(first, composed["phases"], steps)
-    warmup = min(2000, steps // 20) if reg.warmup_steps is None else reg.warmup_steps
+    warmup = derived.warmup(steps) if reg.warmup_steps is None else reg.warmup_steps
     source = raw.source if reg.probe or any(phase.alpha > 0 for phase in schedule.phases) else None
     lmbda = raw.objective.lmbda
     given: Any = data.train_dir

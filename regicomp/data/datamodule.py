@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,35 @@ class CropData(LightningDataModule):
                 self.dataset.pool.lost,
                 len(self.dataset.pool),
             )
+
+
+_OF_WORKERS = ("DataLoader worker", "shared memory(shm)", "torch_shm")  # in PyTorch's messages
+_SHM, _LITTLE = "/dev/shm", 1 << 16  # where batches lie on their way from another process, and bytes
+_SHORT = (
+    "memory or /dev/shm may be short: fewer `data.workers`, or data.workers=0, need less; ckpt=last goes on from the "
+    "last checkpoint"
+)
+
+
+@contextlib.contextmanager
+def worker_failures() -> Iterator[None]:
+    """Within, the death of a process that loads data, or its want of shared memory, is an error that says so.
+
+    Raises:
+        ChildProcessError: in place of PyTorch's RuntimeError, or of an error that speaks of a full disk.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _OF_WORKERS):
+            raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1] if lines[0].startswith("Caught") else lines[0]
+        raise ChildProcessError(f"a process that loads data failed, so the run ends: {reason} ({_SHORT})") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC or shutil.disk_usage(_SHM).free > _LITTLE:
+            raise
+        raise ChildProcessError(f"processes that load data cannot start: {_SHM} is full ({_SHORT})") from error
 
 
 def _pool(settings: Data, seed: int, crop: int) -> ImagePool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from regicomp.utils import files
@@ -51,3 +53,27 @@ def write_composed(cfg: DictConfig, run_dir: Path) -> None:
     composed: Any = HydraConfig.instance().cfg
     for name, value in (("config", cfg), ("hydra", composed), ("overrides", composed.hydra.overrides.task)):
         files.write_bytes(run_dir / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(value).encode())
+
+
+class FolderCheck(Callback):
+    """Makes the folder of the run, or of the sweep, before Hydra does, whose own failure is a traceback.
+
+    Raises:
+        SystemExit: with status 2 and a line, if it cannot be made.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Of a single run."""
+        _make("hydra.run.dir", config.hydra.run.dir)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Of a sweep."""
+        _make("hydra.sweep.dir", config.hydra.sweep.dir)
+
+
+def _make(setting: str, folder: str) -> None:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # which Hydra would only warn of in a callback
+        print(f"error: `{setting}` (={folder}) must be a folder that can be made: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from error

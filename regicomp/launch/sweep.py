@@ -7,9 +7,11 @@ reported and not repeated, a half-finished run resumes, and a failed one is trie
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import math
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 
 ERROR_FILE = "error.txt"
 PLAN_FILE = "plan.json"
+_NO_RUN_CAN_BE_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def size(overrides: list[str], params: Mapping[str, Any] | None = None) -> int:
@@ -47,11 +50,20 @@ def kept_apart(cfg: DictConfig, run_dir: Path) -> Iterator[None]:
     """Write a run's failure to its folder instead of letting it end the sweep.
 
     Nothing is written to a folder that another process uses. Only what stops the process itself (an interrupt, a
-    request to stop and be started again) gets through.
+    request to stop and be started again) gets through, and a disk on which no other run could be written either.
+
+    Raises:
+        SystemExit: with status 2, if the disk is full or can only be read.
     """
     try:
         yield
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_RUN_CAN_BE_WRITTEN:
+            told = (
+                "the sweep ends, since no other run could be written either; with room again the same command goes on"
+            )
+            print(f"error: {error}; {told}", file=sys.stderr, flush=True)
+            raise SystemExit(2) from error
         line = f"{type(error).__name__}: {' '.join(str(error).split())}"
         log.error("this run failed, the sweep goes on: %s", line)
         with contextlib.suppress(run_lock.InUse), run_lock.sole_user(run_dir):
@@ -99,14 +111,14 @@ class SweepProgress(Callback):
 
     def __init__(self) -> None:
         self._runs = 0
-        self._started = 0.0
+        self._started = 0.0  # by the wall clock, as files are dated
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Count the runs."""
         sweeper = config.hydra.sweeper
         searched = sweeper.get("n_trials")  # by Optuna
         self._runs = searched or size(list(config.hydra.overrides.task), sweeper.get("params"))
-        self._started = time.monotonic()
+        self._started = time.time()
         if not str(config.hydra.launcher.get("_target_")).endswith("BasicLauncher"):
             signals.leave_sweep_on_interrupt()
         print(f"sweep of {self._runs} runs in {config.hydra.sweep.dir}", flush=True)
@@ -114,16 +126,18 @@ class SweepProgress(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Report the progress of the sweep (launchers that run jobs elsewhere give no such line).
 
-        joblib's processes each have a copy of this object from the sweep's beginning, so nothing is counted in it.
+        joblib's processes each have a copy of this object from the sweep's beginning, so nothing is counted in it: the
+        runs that ended since then are those whose files are younger. Those that were finished before take no time.
         """
         if not self._runs:
             return
         number = config.hydra.job.num
         line = f"run {number + 1} of {self._runs}: {config.hydra.job.override_dirname}"
-        done = number + 1 - config.hydra.launcher.get("n_jobs", 1)  # as runs are handed out in order
-        if done > 0:
-            left = (time.monotonic() - self._started) / done * (self._runs - done)
-            line += f" (about {left / 60:.0f} min left in all)"
+        at_once = max(1, int(config.hydra.launcher.get("n_jobs", 1)))
+        if ended := _ended_since(Path(config.hydra.sweep.dir), self._started):
+            of_a_run = (time.time() - self._started) / max(1.0, ended / at_once)
+            left = of_a_run * math.ceil((self._runs - number) / at_once)
+            line += f" (about {spell(max(0.0, left))} left in all)"
         print(line, flush=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -147,6 +161,12 @@ class SweepProgress(Callback):
             print("the same command tries the failed runs again and skips the finished ones", flush=True)
         if failed or unfinished:
             raise SystemExit(1)
+
+
+def _ended_since(sweep_dir: Path, started: float) -> int:
+    """Number of runs that finished or failed since a time."""
+    files_ = [path for name in ("results.json", ERROR_FILE) for path in sweep_dir.rglob(name)]
+    return sum(path.stat().st_mtime >= started for path in files_)
 
 
 class SweepTotal(Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,22 @@ def _by_age(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.ckpt"))
 
 
-def find(setting: str | None, folder: Path, identity: dict[str, Any]) -> Path | None:
+Shorter = Callable[[int], dict[str, Any] | None]
+
+
+def _none(steps: int) -> None:
+    return None
+
+
+def find(setting: str | None, folder: Path, identity: dict[str, Any], shorter: Shorter = _none) -> Path | None:
     """The checkpoint a run goes on from, or None for a new run.
 
     Args:
         setting: `ckpt` of the configuration.
         folder: the run's checkpoints.
         identity: what the run's own checkpoints carry.
+        shorter: of a number of updates, what the last checkpoint of a finished run of so many carries that this run
+            extends; None where it cannot.
 
     Raises:
         ValueError: a new run in a folder that holds one, a checkpoint that is missing or another's, or no readable one
@@ -120,11 +130,11 @@ def find(setting: str | None, folder: Path, identity: dict[str, Any]) -> Path | 
             )
         return None
     if setting != "last":
-        _check(Path(setting), identity)
+        _check(Path(setting), identity, shorter)
         return Path(setting)
     for path in reversed(there):
         try:
-            _check(path, identity)
+            _check(path, identity, shorter)
         except ValueError as error:
             if "cannot be read" not in str(error):
                 raise
@@ -163,12 +173,13 @@ def roll_back(folder: Path) -> Path | None:
     return found
 
 
-def _check(path: Path, identity: dict[str, Any]) -> None:
+def _check(path: Path, identity: dict[str, Any], shorter: Shorter) -> None:
     checkpoint = read(path)
     stored = checkpoint.get("regicomp")
     if not isinstance(stored, dict):
         raise ValueError(f"`ckpt` (={path}) must be a checkpoint of regicomp.train")
-    for key, expected in identity.items():
+    extended = stored == shorter(int(checkpoint.get("global_step", 0)))
+    for key, expected in identity.items() if not extended else ():
         if stored.get(key) != expected:
             raise ValueError(
                 f"`ckpt` (={path}) is of another run: its {key} is {stored.get(key)}, this run's is {expected}"

@@ -347,6 +347,10 @@ class RegularizedCodec(LightningModule):
         """Store what a resuming run checks before it goes on."""
         checkpoint["regicomp"] = self.identity
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A finished run that is extended goes on: for Lightning its epoch, the whole run, would be over."""
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+
 
 def _mean(parts: list[Seen]) -> Seen:
     """Terms and H_θ of a whole batch from those of its equal parts."""

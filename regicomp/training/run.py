@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regicomp.config import checks
+from regicomp.config import checks, extension
 from regicomp.config.settings import Settings, as_yaml, differing
 from regicomp.distributed import environment, processes
 from regicomp.launch import signals
@@ -72,9 +73,11 @@ def _train(settings: Settings, run_dir: Path) -> dict[str, Any]:
         return known
     try:
         module = build_networks(settings)
-        ckpt = checkpointing.find(settings.ckpt, run_dir / "checkpoints", module.identity)
+        shorter = partial(_shorter_run, settings, module.identity)
+        ckpt = checkpointing.find(settings.ckpt, run_dir / "checkpoints", module.identity, shorter)
         if settings.plan:
             return cost_estimate.make(settings, run_dir, module)
+        _put_aside(settings, run_dir, ckpt)
         _tell(settings, run_dir)
         module, seconds = _fit_or_go_back(settings, run_dir, module, ckpt, _validated_on(settings))
         return _measure(settings, run_dir, module, found, seconds)
@@ -84,14 +87,26 @@ def _train(settings: Settings, run_dir: Path) -> dict[str, Any]:
 
 
 def _finished(settings: Settings, run_dir: Path) -> dict[str, Any] | None:
-    """The record of these settings, if `run_dir` holds it already and the run may go on there."""
+    """The record of these settings, if `run_dir` holds it already and the run may go on there.
+
+    Raises:
+        ValueError: it holds the record of other settings, and not of a shorter run that these can extend.
+    """
     from regicomp.evaluation import record
 
     path = run_dir / "results.json"
     if not path.exists() or settings.ckpt != "last":
         return None
     known = record.read(path)
+    steps = known["run"]["steps"]
     if known["run"]["config_hash"] != settings.config_hash:
+        if known["run"]["config_hash"] == extension.hash_with(settings, steps):
+            if why := extension.obstacle(settings, steps):
+                raise ValueError(
+                    f"`trainer.max_steps` (={settings.trainer.max_steps}) cannot extend the finished run of {steps} "
+                    f"updates in {run_dir}: {why}"
+                )
+            return None
         names = ", ".join(f"`{name}`" for name in differing(settings, run_dir / "config.yaml")[:8])
         raise ValueError(
             f"`hydra.run.dir` (={run_dir}) holds the finished run of another configuration, which differs in {names}; "
@@ -101,6 +116,34 @@ def _finished(settings: Settings, run_dir: Path) -> dict[str, Any] | None:
         log.info("%s holds the finished run of this configuration", run_dir)
         record.print_table(known)
     return known
+
+
+def _shorter_run(settings: Settings, identity: dict[str, Any], steps: int) -> dict[str, Any] | None:
+    """The identity of the run of `steps` updates that these settings extend; None if they cannot."""
+    if extension.obstacle(settings, steps):
+        return None
+    return {**identity, "configuration": extension.hash_with(settings, steps)}
+
+
+def _put_aside(settings: Settings, run_dir: Path, ckpt: Path | None) -> None:
+    """Rename the record of the shorter run that is extended now; it is finished, this one is not.
+
+    Raises:
+        ValueError: there is no checkpoint to extend it from.
+    """
+    from regicomp.evaluation import record
+
+    path = run_dir / "results.json"
+    if settings.ckpt != "last" or not environment.is_first() or not path.exists():
+        return
+    steps = record.read(path)["run"]["steps"]
+    if ckpt is None:
+        raise ValueError(
+            f"`hydra.run.dir` (={run_dir}) holds the finished run of {steps} updates and no checkpoint, so "
+            f"`trainer.max_steps` (={settings.trainer.max_steps}) cannot extend it"
+        )
+    log.info("extending the finished run of %d updates; its record is results-%d.json now", steps, steps)
+    path.rename(path.with_name(f"results-{steps}.json"))
 
 
 def _tell(settings: Settings, run_dir: Path) -> None:
@@ -147,7 +190,7 @@ def _fit(
     from lightning.pytorch import Trainer
 
     from regicomp.backbone import precision
-    from regicomp.data.datamodule import CropData
+    from regicomp.data.datamodule import CropData, worker_failures
     from regicomp.training import (
         checkpoint_file,
         checkpointing,
@@ -206,7 +249,8 @@ def _fit(
         benchmark=device == "cuda" and not settings.deterministic,  # crops have few shapes: cuDNN may try its kernels
         default_root_dir=run_dir,
     )
-    trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
+    with worker_failures():
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
     return watch.tripped
 
 

@@ -182,6 +182,50 @@ def test_a_full_disk_leaves_no_half_record(
     assert _record(run) == _record(finished[0])
 
 
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")  # as of the command line
+def test_a_finished_run_is_extended_to_the_bits_of_a_longer_one(
+    folder: Path, tmp_path: Path, resolved: Resolved
+) -> None:
+    def settings(steps: int, *more: str) -> Settings:
+        return resolved(
+            *("data=folder", f"data.train_dir={folder}", f"data.test_dirs=[{folder}]", "backbone.N=8", "backbone.M=12"),
+            *("optimizer.schedule=constant", "reg.warmup_steps=2", f"trainer.max_steps={steps}", "ckpt=last"),
+            *("trainer.log_every_n_steps=1", "testsets=[]", "data.images=null", *more),
+        )
+
+    train(settings(8), tmp_path / "straight")
+    run = tmp_path / "run"
+    train(settings(4), run)
+    with pytest.raises(ValueError, match=r"`trainer.max_steps` \(=3\) cannot extend the finished run of 4 updates"):
+        train(settings(3), run)
+    with pytest.raises(ValueError, match=r"which differs in .*`seed`"):
+        train(settings(8, "seed=1"), run)
+    train(settings(8), run)
+    assert _record(run) == _record(tmp_path / "straight")
+    for name in ("metrics.csv", "codec.safetensors", "source.safetensors"):
+        assert (run / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+    assert json.loads((run / "results-4.json").read_text())["run"]["steps"] == 4
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(ValueError, match=r"8 updates and no checkpoint, so `trainer.max_steps` \(=9\) cannot extend"):
+        train(settings(9), run)
+
+
+def test_an_own_folder_s_backbone_needs_no_source_and_no_widths(folder: Path, tmp_path: Path) -> None:
+    """conf/backbone/mine.yaml through --config-dir: q_θ is the hyperprior's, and that is told before the training."""
+    (tmp_path / "mymodel.py").write_text(
+        "from compressai.models import MeanScaleHyperprior\n\n\n"
+        "class Mine(MeanScaleHyperprior):\n"
+        "    def __init__(self, channels: int):\n        super().__init__(channels, 24)\n"
+    )
+    (tmp_path / "conf" / "backbone").mkdir(parents=True)
+    (tmp_path / "conf" / "backbone" / "mine.yaml").write_text("_target_: mymodel.Mine\nchannels: 16\n")
+    own = (f"--config-dir={tmp_path / 'conf'}", "backbone=mine", "trainer.max_steps=3", "reg.warmup_steps=0")
+    told = _run(folder, tmp_path / "run", *own)
+    assert told.count("backbone=mine has no conf/source/mine.yaml: q_θ is source=hyperprior; source=…") == 1
+    run = _record(tmp_path / "run")["run"]
+    assert (run["backbone"], run["source"]) == ("Mine", "hyperprior")
+
+
 def test_a_class_of_the_user_s_own_trains_and_is_trusted_where_it_is_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import processes
 import spoilt
 import storage
+import surroundings
 import torch
 from benches import AFTER_TRAINING, Bench, Row, prepare
 
@@ -38,6 +39,10 @@ def everything(bench: Bench, count: int, only: str = "") -> Iterator[Row]:
         "full-disk-checkpoint": lambda: storage.full_disk(bench, "checkpoint", 6 << 20, (), few),
         "full-disk-export": lambda: storage.full_disk(bench, "export", 1 << 17, AFTER_TRAINING, few),
         "full-disk-record": lambda: storage.full_disk(bench, "record", 8 << 20, AFTER_TRAINING, few),
+        "full-disk-sweep": lambda: surroundings.full_disk_in_a_sweep(bench, few),
+        "no-network": lambda: surroundings.no_network(bench, few),
+        "no-home": lambda: surroundings.unwritable_home(bench, 2 * few),
+        "tiny-shm": lambda: surroundings.tiny_shm(bench, 2 * few),
         "flipped": lambda: storage.flipped_bytes(bench, count),
         "numbers-skipped": lambda: spoilt.spoilt_numbers(bench),
         "numbers-back": lambda: spoilt.rolled_back(bench),

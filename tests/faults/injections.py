@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +99,39 @@ def disk_full_at_record() -> None:
 def own_group() -> None:
     """The run leads a group of processes, as under a shell or a scheduler, so that the group can be signalled."""
     os.setpgid(0, 0)
+
+
+def no_network() -> None:
+    """W&B is to be online, has a key, and every connection is refused."""
+    nowhere = "http://127.0.0.1:9"
+    os.environ |= {"WANDB_MODE": "online", "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": nowhere}
+    os.environ |= {"HTTP_PROXY": nowhere, "HTTPS_PROXY": nowhere}
+
+
+def unwritable_home() -> None:
+    """The home folder, and so the caches below it, cannot be written."""
+    os.environ["HOME"] = "/proc/none"
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "REGICOMP_CACHE"):
+        os.environ.pop(name, None)
+
+
+def _shm_of(kib: int) -> None:
+    """A /dev/shm of so many KiB, for this process and its children alone."""
+    own_mounts = 0x00020000  # CLONE_NEWNS
+    if ctypes.CDLL(None, use_errno=True).unshare(own_mounts):
+        raise OSError(ctypes.get_errno(), "unshare")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", "/dev/shm"], check=True)
+
+
+def shm_of_64_kib() -> None:
+    """Enough for the workers' locks."""
+    _shm_of(64)
+
+
+def shm_of_4_kib() -> None:
+    """Enough for one lock."""
+    _shm_of(4)
 
 
 def clock_backwards() -> None:

@@ -31,7 +31,7 @@ def small_disk(folder: Path, size: int) -> Iterator[Path | None]:
             subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def _fill(folder: Path, free: int) -> Path:
+def fill(folder: Path, free: int) -> Path:
     """Leave `free` bytes."""
     ballast = folder / "ballast"
     with ballast.open("wb") as file, contextlib.suppress(OSError):
@@ -57,7 +57,7 @@ def full_disk(bench: Bench, stage: str, free: int, without: tuple[str, ...], tri
             tiny = Tiny(disk / "run", bench.images)
             if without:
                 shutil.copytree(bench.copy(f"copy-{stage}{k}", *without).run, tiny.run)
-            ballast = _fill(disk, free + k * 4096)
+            ballast = fill(disk, free + k * 4096)
             process = harness.start(tiny, before=inject)
             status = process.wait()
             said = process.said()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -103,15 +107,78 @@ def test_a_run_that_another_process_is_at_is_left_alone(folder: Path, tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-def test_runs_at_a_time_are_numbered_and_timed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each of joblib's processes has its own copy of the callback, made before the first run."""
-    asked = {"task": ["seed=0,1,2,3"]}
-    hydra = {"overrides": asked, "sweeper": {}, "sweep": {"dir": "d"}, "launcher": {"n_jobs": 2}}
+def _told(out: Path, runs: int, number: int, at_once: int, ended: list[float], elapsed: float = 100.0) -> None:
+    """The line at the start of run `number`, `elapsed` seconds after the sweep's, where runs ended at such seconds."""
+    started = time.time() - elapsed
+    for k, seconds in enumerate(ended):
+        path = out / str(k) / "results.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+        os.utime(path, (started + seconds, started + seconds))
+    launcher = {"n_jobs": at_once} if at_once > 1 else {}
+    hydra = {"overrides": {"task": [f"seed=range({runs})"]}, "sweeper": {}, "sweep": {"dir": str(out)}}
     progress = sweep.SweepProgress()
-    progress.on_multirun_start(OmegaConf.create({"hydra": hydra}))
-    for number in range(4):
-        job = {"num": number, "override_dirname": f"seed={number}"}
-        copy.deepcopy(progress).on_job_start(OmegaConf.create({"hydra": {**hydra, "job": job}}))
-    told = capsys.readouterr().out.splitlines()[1:]
-    assert [line.partition(" (")[0] for line in told] == [f"run {k + 1} of 4: seed={k}" for k in range(4)]
-    assert ["min left" in line for line in told] == [False, False, True, True]
+    progress.on_multirun_start(OmegaConf.create({"hydra": {**hydra, "launcher": launcher}}))
+    progress._started = started
+    job = {"num": number, "override_dirname": f"seed={number}"}
+    # Each of joblib's processes has its own copy of the callback, made before the first run.
+    copy.deepcopy(progress).on_job_start(OmegaConf.create({"hydra": {**hydra, "launcher": launcher, "job": job}}))
+
+
+@pytest.mark.parametrize(
+    ("runs", "number", "at_once", "ended", "left"),
+    [
+        (4, 0, 1, [], None),
+        (4, 1, 1, [100.0], 300),
+        (4, 3, 1, [30.0, 60.0, 100.0], 100 / 3),
+        (10, 9, 1, [-50.0] * 8 + [99.0], 100),  # eight were finished before
+        (10, 9, 1, [-50.0] * 9, None),  # nothing is known of how long a run takes
+        (4, 2, 2, [99.0], 100),
+        (4, 3, 2, [98.0, 99.0], 100),
+        (6, 4, 4, [99.0], 100),
+    ],
+)
+def test_the_time_left_is_true(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    runs: int,
+    number: int,
+    at_once: int,
+    ended: list[float],
+    left: float | None,
+) -> None:
+    """In the last run of a sweep, of one that was started again, and with several runs at once."""
+    _told(tmp_path, runs, number, at_once, ended)
+    line = capsys.readouterr().out.splitlines()[-1]
+    told = f"run {number + 1} of {runs}: seed={number}"
+    assert line.partition(" (")[0] == told
+    if left is None:
+        assert line == told
+    else:
+        found = re.search(r"\(about ([\d.]+) (seconds|minutes) left in all\)", line)
+        assert found is not None, line
+        assert float(found[1]) * {"seconds": 1, "minutes": 60}[found[2]] == pytest.approx(left, rel=0.05)
+
+
+def test_a_full_disk_ends_the_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line and status 2, and nothing is written; any other failure stays with its run."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(SystemExit) as left, sweep.kept_apart(OmegaConf.create({}), tmp_path / "run"):
+        raise full
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: [Errno {errno.ENOSPC}] No space left on device; the sweep ends")
+    assert told.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    with sweep.kept_apart(OmegaConf.create({}), tmp_path / "run"):
+        raise OSError(errno.EIO, "Input/output error")
+    assert "Input/output error" in (tmp_path / "run" / "error.txt").read_text()
+
+
+@pytest.mark.parametrize("arguments", [("hydra.run.dir=/proc/x",), ("-m", "seed=0,1", "hydra.sweep.dir=/proc/x")])
+def test_a_folder_that_cannot_be_made_is_told_in_a_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "regicomp.train", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: `{arguments[-1].partition('=')[0]}` (=/proc/x) must be a folder")
+    assert (done.stdout + done.stderr).count("\n") == 1

@@ -1,4 +1,4 @@
-"""Two updates on a CUDA device that is not there, for each case: `fake_cuda.py HOOKS "OVERRIDE OVERRIDE…" …`.
+"""Two updates and a measurement on a CUDA device that is not there: `fake_cuda.py HOOKS "OVERRIDE OVERRIDE…" …`.
 
 Under FakeTensorMode no kernel runs, but a tensor on the wrong device, or a value read back from it, is an error.
 """
@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 import torch.cuda.amp.common as amp_common
+from compressai.layers import MaskedConv2d
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from regicomp.backbone import latent_coding
 from regicomp.config import resolvers, settings
 from regicomp.training.build import build_networks
 from regicomp.training.module import RegularizedCodec
@@ -75,10 +77,13 @@ def pretend(hooks: str) -> None:
 
 
 def updates(*overrides: str) -> set[str]:
-    """Where parameters, buffers and the optimizers' states are after an update in the warm-up and one behind it."""
+    """Where all tensors are after an update in the warm-up, one behind it, and a forward pass as in the evaluation."""
     with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
         found = settings.resolve(compose("train", overrides=["size=tiny", "reg.warmup_steps=1", *overrides]))
     module: Any = build_networks(found)
+    # Coding, which needs numbers anyway, reads a context's mask back; here nobody could.
+    places = {id(m): latent_coding.unmasked(m) for m in module.codec.modules() if isinstance(m, MaskedConv2d)}
+    latent_coding.unmasked = lambda layer: places[id(layer)]
     module.__class__ = Untrained
     module.train()
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -93,7 +98,22 @@ def updates(*overrides: str) -> set[str]:
                 module.training_step(crops, 0)
         states = [t for o in module.taken for s in o.optimizer.state.values() for t in s.values()]
         held = [*module.parameters(), *module.buffers(), *(t for t in states if isinstance(t, Tensor))]
-        return {str(t.device) for t in held}
+        return {str(t.device) for t in [*held, *measured(module)]}
+
+
+def measured(module: Any) -> list[Tensor]:
+    """x̂, the likelihoods and H_θ of one image on the device, as they are measured: without noise, at a level."""
+    module.eval()
+    for told in () if module.levels is None else module.levels._parts:
+        if told is not None and hasattr(told, "set"):
+            told.set(torch.tensor([1.5]).to("cuda"))
+    with torch.inference_mode():
+        x = torch.empty(1, 3, 128, 192, device="cuda")
+        out = module.codec(x)
+        found = [out["x_hat"], *out["likelihoods"].values()]
+        if module.regularizer is not None:
+            found.append(module.regularizer.source(x, out["x_hat"]))
+    return found
 
 
 if __name__ == "__main__":
