@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,6 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import psutil
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -104,7 +104,8 @@ class ImagePool:
         self._retries = retries
         self._skips = on_error == "skip"
         # Shared with the loader's workers, so that an image is named once and counted over all of them.
-        self._lost = torch.zeros(len(items), dtype=torch.uint8).share_memory_()
+        # Memory of their common parent, not of /dev/shm, which may be full.
+        self._lost = np.frombuffer(mmap.mmap(-1, max(1, len(items))), np.uint8)
 
     def __len__(self) -> int:
         return len(self._items)

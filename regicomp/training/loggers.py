@@ -121,9 +121,10 @@ class RateBar(TQDMProgressBar):
             self._moved_at = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
-    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+    def on_train_start(self, *args: Any) -> None:
         """A resumed run has no epoch's start: the bar begins at its update, and the time left is by its own speed."""
-        super().on_train_start(trainer, *args)
+        super().on_train_start(*args)
+        trainer: Trainer = args[0]
         bar = self.train_progress_bar
         bar.reset(trainer.max_steps)
         bar.n = bar.last_print_n = bar.initial = trainer.global_step

@@ -6,6 +6,7 @@ import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,3 +34,14 @@ def test_the_bar_moves_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         trainer: Any = type("Trainer", (), {"global_step": update + 1, "max_steps": 6})
         bar.on_train_batch_end(trainer, None, None, None, update)  # pyright: ignore[reportArgumentType]
     assert moved == [0, 3, 5]
+
+
+def test_the_bar_of_a_resumed_run_knows_its_end_and_its_own_speed() -> None:
+    bar = loggers.RateBar()
+    trainer: Any = SimpleNamespace(global_step=600, max_steps=1000)
+    bar._trainer = trainer
+    bar.on_train_start(trainer, None)
+    shown = bar.train_progress_bar
+    assert (shown.initial, shown.n, shown.total) == (600, 600, 1000)
+    assert shown.desc == "training: "
+    shown.close()
