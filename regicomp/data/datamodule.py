@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -52,6 +51,7 @@ class CropData(LightningDataModule):
         trainer = self.trainer
         start, rank, world = (trainer.global_step, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        _check_shared_memory(self.settings.workers)
         decoded = self.dataset.pool.decoded
         dataset: Dataset[Tensor] = self.dataset
         self._pool = None
@@ -86,11 +86,21 @@ class CropData(LightningDataModule):
 
 
 _OF_WORKERS = ("DataLoader worker", "shared memory(shm)", "torch_shm")  # in PyTorch's messages
-_SHM, _LITTLE = "/dev/shm", 1 << 16  # where batches lie on their way from another process, and bytes
+_SHM, _LITTLE = Path("/dev/shm"), 48 << 10  # where locks and batches lie, and bytes too few for the locks alone
 _SHORT = (
     "memory or /dev/shm may be short: fewer `data.workers`, or data.workers=0, need less; ckpt=last goes on from the "
     "last checkpoint"
 )
+
+
+def _check_shared_memory(workers: int) -> None:
+    """Refuse to start processes whose locks would not find room: PyTorch fails there with tracebacks of its own.
+
+    Raises:
+        ChildProcessError: /dev/shm is full.
+    """
+    if workers and _SHM.is_dir() and shutil.disk_usage(_SHM).free < _LITTLE:
+        raise ChildProcessError(f"processes that load data cannot start: {_SHM} is full ({_SHORT})")
 
 
 @contextlib.contextmanager
@@ -98,7 +108,7 @@ def worker_failures() -> Iterator[None]:
     """Within, the death of a process that loads data, or its want of shared memory, is an error that says so.
 
     Raises:
-        ChildProcessError: in place of PyTorch's RuntimeError, or of an error that speaks of a full disk.
+        ChildProcessError: in place of PyTorch's RuntimeError.
     """
     try:
         yield
@@ -108,10 +118,6 @@ def worker_failures() -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[-1] if lines[0].startswith("Caught") else lines[0]
         raise ChildProcessError(f"a process that loads data failed, so the run ends: {reason} ({_SHORT})") from error
-    except OSError as error:
-        if error.errno != errno.ENOSPC or shutil.disk_usage(_SHM).free > _LITTLE:
-            raise
-        raise ChildProcessError(f"processes that load data cannot start: {_SHM} is full ({_SHORT})") from error
 
 
 def _pool(settings: Data, seed: int, crop: int) -> ImagePool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from types import SimpleNamespace
 
@@ -28,12 +27,13 @@ def test_a_worker_s_failure_is_told(error: str, reason: str) -> None:
     assert "\n" not in text
 
 
-def test_a_full_shared_memory_is_not_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_are_not_started_without_room_for_their_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
-    with pytest.raises(ChildProcessError, match="/dev/shm is full"), datamodule.worker_failures():
-        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(ChildProcessError, match="/dev/shm is full"):
+        datamodule._check_shared_memory(workers=1)
+    datamodule._check_shared_memory(workers=0)
 
 
 def test_other_failures_stay_as_they_are() -> None:
-    with pytest.raises(RuntimeError, match="^something else$"), datamodule.worker_failures():
+    with pytest.raises(RuntimeError, match=r"^something else$"), datamodule.worker_failures():
         raise RuntimeError("something else")
