@@ -36,6 +36,8 @@ def config_hash(composed: Mapping[str, Any]) -> str:
         plain.pop("evaluation", None)
     if plain.get("rate") == {"kind": "fixed"}:  # what came later than the records, where it is as it was before
         plain.pop("rate")
+    if plain.get("rate", {}).get("gains_lr") == 1:
+        plain["rate"] = {key: value for key, value in plain["rate"].items() if key != "gains_lr"}
     if plain.get("reg", {}).get("pressure", 0) is None:
         del plain["reg"]["pressure"]
     if plain.get("reg", {}).get("direction") == "maximize":

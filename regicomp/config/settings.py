@@ -82,6 +82,7 @@ class Rate:
             absent=None,
         )
     )
+    gains_lr: float = setting(a_number(above=0)._replace(absent=1.0))
 
 
 def _numbers_above_0(value: Any) -> bool:

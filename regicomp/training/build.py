@@ -64,6 +64,7 @@ def build_networks(settings: Settings) -> RegularizedCodec:
     optimization = Optimization(
         steps=settings.trainer.max_steps,
         lr=optimizer.lr,
+        gains_lr=settings.rate.gains_lr,
         source_lr=optimizer.source_lr,
         schedule=optimizer.schedule,
         decay=optimizer.decay,

@@ -40,6 +40,7 @@ class Optimization(NamedTuple):
     clip: float = 1.0
     warmup: int = 0  # codec updates over which the learning rates rise
     method: Method = Method()
+    gains_lr: float = 1.0  # learning rate of the gains of a codec of variable rate, as a part of `lr`
     average: float = 0.0  # what averaged weights keep in each update; 0: none are kept
     order: str = "codec_first"  # or "source_first"
     form: str = "one_pass"  # or "two_pass"
@@ -300,7 +301,7 @@ class RegularizedCodec(LightningModule):
         """Learning rates are functions of the step, as the noise is, so nothing else need be stored."""
         for optimizer, lr in zip(self._optimizers, self.optimization.rates(step), strict=False):
             for group in optimizer.param_groups:
-                group["lr"] = lr * self.lowering
+                group["lr"] = lr * self.lowering * group.get("part", 1.0)
 
     def on_train_start(self) -> None:
         """After a checkpoint is restored: α and the learning rates as the guard has lowered them."""
@@ -311,7 +312,7 @@ class RegularizedCodec(LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One for φ and, where there is a q_θ, one for θ."""
         method = self.optimization.method
-        phi = method.build(self.codec, self.phi, self.optimization.lr)
+        phi = method.build(self.codec, self.phi, self.optimization.lr, self.optimization.gains_lr)
         if self.regularizer is None:
             return [phi]
         return [phi, method.build(self.regularizer.source, self.theta, self.optimization.source_lr)]

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from regicomp.backbone import variable_rate
+
 
 class Method(NamedTuple):
     """Which optimizer, and its constants (conf/optimizer)."""
@@ -25,12 +27,28 @@ class Method(NamedTuple):
     momentum: float = 0.95  # of mixing weights: Muon's, and both of SOAP's averages
     every: int = 10  # updates between SOAP's new eigenbases
 
-    def build(self, network: nn.Module, parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    def build(
+        self, network: nn.Module, parameters: Sequence[nn.Parameter], lr: float, gains_lr: float = 1.0
+    ) -> torch.optim.Optimizer:
         """The optimizer of `parameters`, which belong to `network`.
+
+        Args:
+            network: codec or source model.
+            parameters: those to train.
+            lr: learning rate.
+            gains_lr: that of the gains of a codec of variable rate, as a part of `lr`; its group keeps it as `part`.
 
         Raises:
             ValueError: the method has another name.
         """
+        gains = variable_rate.gains_of(network)
+        apart = set() if gains is None or gains_lr == 1 else {id(p) for p in gains.parameters()}
+        optimizer = self._build(network, [p for p in parameters if id(p) not in apart], lr)
+        if slow := [p for p in parameters if id(p) in apart]:
+            optimizer.add_param_group({"params": slow, "mixing": False, "part": gains_lr})
+        return optimizer
+
+    def _build(self, network: nn.Module, parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         if self.name == "adam":
             return torch.optim.Adam(parameters, lr, betas=self.betas, fused=True)
         mixing, others = split(network, parameters)

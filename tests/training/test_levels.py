@@ -151,6 +151,25 @@ def test_lists_that_fit_no_levels_are_refused(resolved: Resolved, overrides: lis
         resolved(*VARIABLE, *overrides)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "soap", "muon"])
+def test_gains_move_by_a_part_of_the_learning_rate(resolved: Resolved, optimizer: str) -> None:
+    """Adam's first step moves every parameter that has a gradient by the learning rate."""
+
+    def moved(part: float) -> Tensor:
+        fixed = (f"optimizer={optimizer}", "optimizer.lr=1e-3", "optimizer.schedule=constant", "optimizer.warmup=0")
+        settings = resolved(*VARIABLE, "reg.alpha=0", "trainer.max_steps=1", *fixed, f"rate.gains_lr={part}")
+        module = build_networks(settings)
+        gains = variable_rate.gains_of(module.codec)
+        assert gains is not None
+        before = gains.log_gain.detach().clone()
+        quiet.fit(module, settings)
+        return (gains.log_gain.detach() - before).abs()
+
+    whole, tenth = moved(1), moved(0.1)
+    assert float(whole.max()) == pytest.approx(1e-3, rel=1e-2)
+    torch.testing.assert_close(tenth, whole / 10, rtol=1e-2, atol=1e-7)
+
+
 def test_a_fixed_rate_codec_starts_a_variable_one_with_gains_of_one(resolved: Resolved, tmp_path: Path) -> None:
     settings = resolved("reg.alpha=0", "seed=3")
     fixed = build_networks(settings).codec
