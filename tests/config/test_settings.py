@@ -280,7 +280,7 @@ def test_help_says_what_to_type(command: help.Command, composed: Callable[..., D
     assert missing <= {"backbone._target_", "source._target_", "optimizer.momentum", "optimizer.every", *RATE}
 
 
-RATE = {"rate.lambdas", "rate.gains", "rate.kind"}  # of rate=variable
+RATE = {"rate.lambdas", "rate.gains", "rate.gains_lr", "rate.kind"}  # of rate=variable
 
 
 def test_evaluation_s_settings_are_checked_as_training_s_are(composed: Callable[..., DictConfig]) -> None:

@@ -72,11 +72,14 @@ from regicomp.launch import signals
 worker = os.fork()
 if worker == 0:
     signals.left_alone()
+    Path("ready").touch()
     time.sleep(60)
     os._exit(0)
 with signals.requeued("X goes on"):
     try:
         with signals.while_training():
+            while not Path("ready").exists():
+                time.sleep(0.02)
             Path("begun").touch()
             while not signals.asked() or "hang" in sys.argv:
                 time.sleep(0.02)

@@ -28,7 +28,7 @@ from regicomp.training.run import train
 
 Resolved = Callable[..., Settings]
 SHIPPED = Path(regicomp.__file__).parent / "pretrained" / "codec.safetensors"
-LAMBDAS = [0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483]
+LAMBDAS = [0.0008, 0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483]  # of the codec that comes with regicomp
 ARMS = [(alpha, seed) for alpha in (0, 0.1) for seed in (0, 1)]
 
 
@@ -51,8 +51,9 @@ def made(resolved: Resolved, tmp_path_factory: pytest.TempPathFactory) -> Made:
     for image in shipped.images[:2]:
         Image.fromarray(image.load()[64:192, 64:192]).save(photos / f"{image.name}.png")
     sizes = model_file.load_codec(SHIPPED).spec.arguments
-    usual = ("rate=variable", *(f"backbone.{k}={sizes[k]}" for k in "NM"), f"init_from={SHIPPED}", "data.batch_size=6")
-    usual += ("trainer.max_steps=2", "trainer.log_every_n_steps=1", "optimizer.lr=1e-5")
+    levels = f"rate.lambdas={LAMBDAS}".replace(" ", "")
+    usual = ("rate=variable", levels, *(f"backbone.{k}={sizes[k]}" for k in "NM"), f"init_from={SHIPPED}")
+    usual += ("data.batch_size=6", "trainer.max_steps=2", "trainer.log_every_n_steps=1", "optimizer.lr=1e-5")
     usual += (f"data.test_dirs=[{photos}]", "testsets=[]")
     with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
         patch.setattr(summary_picture, "draw", lambda *arguments: None)  # half of the time, and tested elsewhere
@@ -73,11 +74,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def test_a_run_gives_a_point_a_level(made: Made) -> None:
     """Six points a run in results.csv, whose rate and PSNR rise; the curves have every seed and λ."""
     rows = _rows(made.out / "results.csv")
-    assert len(rows) == 6 * len(ARMS)
+    assert len(rows) == len(LAMBDAS) * len(ARMS)
     assert {row["rate"] for row in rows} == {"variable"}
     for run in {row["run"] for row in rows}:
         own = sorted((row for row in rows if row["run"] == run), key=lambda row: float(row["quality"]))
-        assert [float(row["quality"]) for row in own] == [1, 2, 3, 4, 5, 6]
+        assert [float(row["quality"]) for row in own] == [1, 2, 3, 4, 5, 6, 7]
         assert [float(row["lmbda"]) for row in own] == LAMBDAS
         for metric in ("bpp", "psnr_db"):
             values = [float(row[metric]) for row in own]
@@ -94,7 +95,7 @@ def test_bd_rate_by_seed_and_image(made: Made) -> None:
     together, *by_seed = (float(row["bd_rate_percent"]) for row in rows)
     assert float(rows[0]["low_95"]) < together < float(rows[0]["high_95"])
     assert min(by_seed) < together < max(by_seed)
-    assert (rows[0]["points"], rows[0]["anchor_points"], rows[0]["images"]) == ("6", "6", "2")
+    assert (rows[0]["points"], rows[0]["anchor_points"], rows[0]["images"]) == ("7", "7", "2")
     assert rows[0]["anchor"] == "hyperprior, α = 0, variable rate"
     assert "hyperprior, α = 0.1, variable rate" in (made.out / "bd_rate.md").read_text()
 
@@ -112,8 +113,8 @@ def test_the_page_names_runs_by_seed_and_points_by_quality(made: Made) -> None:
     html = (made.out / "index.html").read_text()
     data = json.loads(re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", html, re.DOTALL).group(1))  # pyright: ignore
     names = [run["name"].replace("\xa0", " ") for run in data["runs"]]
-    assert len(set(names)) == len(names) == 6 * len(ARMS)
-    assert "hyperprior, α = 0.1, variable rate, seed 1, quality 6" in names
+    assert len(set(names)) == len(names) == len(LAMBDAS) * len(ARMS)
+    assert "hyperprior, α = 0.1, variable rate, seed 1, quality 7" in names
     assert all("λ" not in history["name"] for history in data["histories"])
     assert len(data["histories"]) == len(ARMS)
     (shown,) = data["pictures"]
@@ -125,7 +126,7 @@ def test_pictures_are_of_the_quality_that_is_asked_for(made: Made) -> None:
 
     codec = round_trip.Codec(model_file.load_codec(SHIPPED))
     pixels = testsets.find([], "", [str(made.photos)])[0].images[0].load()
-    for quality in (1.0, 6.0):
+    for quality in (1.0, 7.0):
         expected, _ = codec.reconstruct(pixels, quality)
         np.testing.assert_array_equal(pictures.code(codec, pixels, quality).x_hat, round_trip.to_pixels(expected))
     with pytest.raises(ValueError, match="`quality` must be given"):

@@ -41,7 +41,7 @@ for logger in (first, second):
     with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
         cfg = settings.resolve(compose("train", overrides=[logger, *overrides]))
     Path(folder, logger).mkdir()
-    run._fit(cfg, Path(folder, logger), run.build_networks(cfg), None, checkpointing.Stopwatch(None))
+    run._fit(cfg, Path(folder, logger), run.build_networks(cfg), None, checkpointing.Stopwatch(None), None)
     trackers.finish()
     print("imported:", *(name for name in ("wandb", "tensorboard", "mlflow") if name in sys.modules))
 """
