@@ -23,6 +23,7 @@ COMMANDS = {
 }
 
 
+_IN_ROOMS = {"dashboard": "report.dashboard"}  # commands that are no module of the package's root
 _COMPOSED = ("train", "evaluate")  # commands whose arguments Hydra completes
 _COMPLETION = "-sc"  # Hydra's flag
 
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         meant = f"; did you mean {near[0]}?" if near else ""
         print(f"regicomp: `COMMAND` (={name}) must be one of {', '.join(COMMANDS)}{meant}", file=sys.stderr)
         return 2
-    module = "regicomp." + name.replace("-", "_")
+    module = "regicomp." + _IN_ROOMS.get(name, name.replace("-", "_"))
     sys.argv = [f"regicomp {name}", *rest]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     return 0

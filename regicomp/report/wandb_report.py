@@ -80,7 +80,7 @@ def describe(sweep: Path, project: str, entity: str) -> Any:
         project=project,
         entity=entity,
         title=f"{sweep.resolve().name}: rate and distortion"[:128],
-        description="Made by regicomp.dashboard from the records of the runs.",
+        description="Made by regicomp.report.dashboard from the records of the runs.",
         width="fluid",
         blocks=[
             wr.H1("Rate and distortion"),

@@ -68,7 +68,7 @@ class Levels(nn.Module):
         of_update = of_batch(self._seed, step, rows.batch, gains.levels)
         levels = of_update[chosen]
         self._now = levels.long() - 1
-        if self._alphas is not None:  # of all this process's images, whose gradients are pressed at once
+        if self._alphas is not None:  # of all this process's images, whose gradients are taken at once
             of_process = of_update[rows.first % rows.stride :: rows.stride].long() - 1
             objective.shares = self._alphas[of_process].to(device, non_blocking=True)
         objective.of_images = self._lambdas[self._now].to(device, non_blocking=True)

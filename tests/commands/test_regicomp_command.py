@@ -18,7 +18,7 @@ PACKAGE = Path(regicomp.__file__).parent
 
 def test_every_command_is_a_module_and_every_module_a_command() -> None:
     modules = {name.replace("-", "_") for name in COMMANDS}
-    found = {p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("__")} | {"report"}
+    found = {p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("__")} | {"report", "dashboard"}
     assert modules == found
 
 

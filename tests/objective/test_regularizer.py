@@ -88,7 +88,7 @@ class _Weighted(nn.Module):
         return (self.weights * (x - x_hat) ** 2).mean()
 
 
-def test_per_image_every_image_is_pressed_alike_and_pushed_where_it_was() -> None:
+def test_per_image_every_image_has_the_batch_s_pressure_and_its_own_direction() -> None:
     x, x_hat = _images()
 
     def shaped_by(shape: Shape) -> tuple[Tensor, list[float]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import synthetic
 
-from regicomp import dashboard
+from regicomp.report import dashboard
 from regicomp.training.loggers import COLUMNS
 
 needs_workspaces = pytest.mark.skipif(

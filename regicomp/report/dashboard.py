@@ -1,4 +1,4 @@
-"""`python -m regicomp.dashboard SWEEP`: a W&B report of a sweep: curves, BD-rate table, training, pictures."""
+"""`python -m regicomp.report.dashboard SWEEP`: a W&B report of a sweep: curves, BD-rate table, training, pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from regicomp.utils import cli
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(
-        prog="python -m regicomp.dashboard",
+        prog="python -m regicomp.report.dashboard",
         description=__doc__,
         epilog="The runs must be in W&B, in one group named as the sweep's folder, as logger=wandb leaves them; "
         "offline ones are sent by `wandb sync`.",
