@@ -32,6 +32,8 @@ def _entries(path: Path) -> list[Any]:
             at += left
             continue
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        if at + _RECORD_HEADER + length > len(data):  # is being written
+            break
         partial += data[at + _RECORD_HEADER : at + _RECORD_HEADER + length]
         at += _RECORD_HEADER + length
         if kind in (1, 4):  # whole, or the last part of one
