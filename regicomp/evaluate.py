@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from regicomp.config import resolvers, settings
+from regicomp.config import measurement, resolvers, settings
 from regicomp.launch import help, hydra_job
 from regicomp.utils import cli
 
@@ -26,7 +26,7 @@ def main() -> None:
 @hydra.main(version_base="1.3", config_path=str(settings.conf_dir()), config_name="evaluate")
 def _composed(cfg: DictConfig) -> None:
     with cli.told_in_one_line("no record was written"):
-        resolved = settings.resolve_measurement(cfg)
+        resolved = measurement.resolve(cfg)
         cli.quiet_libraries()
         import torch
 

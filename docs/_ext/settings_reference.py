@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from regicomp.config.conf_files import conf_dir
+from regicomp.config.measurement import Measurement
 from regicomp.config.schema import rules
-from regicomp.config.settings import Measurement, Settings
+from regicomp.config.settings import Settings
 
 COMMANDS = {"train": Settings, "evaluate": Measurement}
 _OVERRIDES_ONLY = "experiment"  # a group whose files set nothing of their own

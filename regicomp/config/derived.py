@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +108,12 @@ def training_data(folders: list[str] | None, images: int | None, root: str) -> l
     above = Path(root).resolve()
     paths = [Path(f).resolve() for f in folders]
     return [(p.relative_to(above) if p.is_relative_to(above) else Path(p.name)).as_posix() for p in paths]
+
+
+def flat(composed: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Name and value of every setting, such as `reg.alpha`."""
+    for name, value in composed.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value

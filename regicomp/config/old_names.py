@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,4 +71,12 @@ def of_records(composed: Mapping[str, Any]) -> dict[str, Any]:
         (new_group, _, new_key), (old_group, _, old_key) = new.rpartition("."), old.rpartition(".")
         if new_key in renamed.get(new_group, {}):
             renamed.setdefault(old_group, {})[old_key] = renamed[new_group].pop(new_key)
+    return renamed
+
+
+def understood(cfg: DictConfig) -> DictConfig:
+    """The configuration in today's names; old ones are said in one line on standard error."""
+    renamed, found = in_configuration(cfg)
+    if line := told(found):
+        print(line, file=sys.stderr, flush=True)
     return renamed

@@ -7,8 +7,7 @@ values. Nothing here imports torch, so that a wrong setting is refused within a 
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ from regicomp.config.schema import (
     strings,
 )
 
-__all__ = ["ClassSpec", "Settings", "conf_dir", "label", "resolve", "resolve_measurement"]
+__all__ = ["ClassSpec", "Settings", "conf_dir", "label", "resolve"]
 
 QUALITIES = range(1, 9)
 
@@ -290,7 +289,7 @@ def resolve(cfg: DictConfig | Mapping[str, Any]) -> Settings:
         ValueError: a setting is unknown, of the wrong type, out of range, or contradicts another; the message names it,
             its value and what was expected.
     """
-    cfg = _with_new_names(cfg if isinstance(cfg, DictConfig) else OmegaConf.create(dict(cfg)))
+    cfg = old_names.understood(cfg if isinstance(cfg, DictConfig) else OmegaConf.create(dict(cfg)))
     raw = read(Settings, cfg)
     composed: Any = OmegaConf.to_container(cfg, resolve=True)
     steps, reg, data = raw.trainer.max_steps, raw.regularizer, raw.data
@@ -364,13 +363,6 @@ def _alpha_by_level(reg: Regularizer, rate: Rate, entries: Any) -> Regularizer:
     return dataclasses.replace(reg, alpha=max(by_level), by_level=by_level)
 
 
-def _with_new_names(cfg: DictConfig) -> DictConfig:
-    renamed, found = old_names.in_configuration(cfg)
-    if line := old_names.told(found):
-        print(line, file=sys.stderr, flush=True)
-    return renamed
-
-
 def as_yaml(settings: Settings) -> str:
     """The composed configuration, every value resolved, as YAML."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(settings.composed)))
@@ -379,35 +371,5 @@ def as_yaml(settings: Settings) -> str:
 def differing(settings: Settings, path: Path) -> list[str]:
     """Names of the settings whose values differ from those in the config.yaml of another run."""
     other: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
-    ours, theirs = dict(_flat(settings.composed)), dict(_flat(other))
+    ours, theirs = dict(derived.flat(settings.composed)), dict(derived.flat(other))
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The settings of `regicomp.evaluate`."""
-
-    checkpoint: str = string()
-    source_checkpoint: str | None = string(null=True)
-    workers: int = integer(1)
-    threads: int | None = one_of(1, 2, 4, 8, None)
-    precision: str = one_of("auto", "bf16", "float32")
-    trust: list[str] = strings()
-    testsets: list[str] = strings()
-    images: int | None = integer(1, null=True)
-    data: Data = part(Data)
-
-
-def resolve_measurement(cfg: DictConfig) -> Measurement:
-    """The settings of `regicomp.evaluate`, from conf/evaluate.yaml; see `resolve`."""
-    found = read(Measurement, _with_new_names(cfg), unread=("data.train_dir",))
-    checks.check_testsets(found.testsets, found.data.test_dirs)
-    return found

@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
+from regicomp.config import derived
 from regicomp.config.settings import Settings
 from regicomp.evaluation.record import points
 from regicomp.launch import hydra_job
@@ -104,7 +105,7 @@ def _mlflow(settings: Settings, run_dir: Path, about: Mapping[str, Any]) -> Logg
     new = not identifier.exists()
     client = tracked.experiment
     files.write_bytes(identifier, str(tracked.run_id).encode())
-    for name, value in _flat(settings.composed) if new else ():
+    for name, value in derived.flat(settings.composed) if new else ():
         client.log_param(tracked.run_id, name, str(value)[:500])
     return tracked
 
@@ -114,14 +115,6 @@ def _store(settings: Settings) -> str:
     import mlflow  # pyright: ignore[reportMissingImports]
 
     return settings.logger.tracking_uri or str(mlflow.get_tracking_uri())
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
 
 
 def _figures(record: dict[str, Any]) -> Iterator[tuple[str, float]]:

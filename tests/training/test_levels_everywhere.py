@@ -62,7 +62,7 @@ def test_a_batch_in_parts_is_the_same_update(resolved: Resolved, how: str) -> No
             assert float((here - there).norm()) < 0.01 * float((there - first).norm())
 
 
-@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")  # as of the command line
 def test_a_resumed_run_equals_a_straight_one(
     resolved: Resolved, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

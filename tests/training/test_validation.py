@@ -40,7 +40,7 @@ def _rows(run: Path) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
-@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")  # as of the command line
 def test_it_leaves_the_training_alone_and_resumes(resolved: Resolved, folder: Path, tmp_path: Path) -> None:
     """Equal losses and weights, bit for bit, with validations and without; resumed, the same rows and best codec."""
     without, validated, resumed = (tmp_path / name for name in ("without", "validated", "resumed"))
