@@ -43,7 +43,7 @@ def report(parsed: argparse.Namespace, options: comparison.Options) -> None:
     labels, looks = style.names(families), style.styles(families)
     content = page.Content(collection.measurements, curves, comparisons, means, options, skipped, measured, shown)
     html = page.render(content)
-    tables.write(parsed.out, collection.measurements, comparisons, means, options, skipped)
+    tables.write(parsed.out, collection.measurements, curves, comparisons, means, options, skipped)
     for name in dict.fromkeys(c.testset for c in curves):
         here = [c for c in curves if c.testset == name]
         of_set = [c for c in comparisons if c.testset == name]

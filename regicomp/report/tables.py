@@ -1,4 +1,4 @@
-"""results.csv, bd_rate.csv, bd_rate.md, and the same table in the terminal."""
+"""results.csv, bd_rate.csv, bd_rate.md, trainings.md, and the table of BD-rates in the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from regicomp.report import bd_rate, comparison, cost, curves, style
+from regicomp.report import bd_rate, comparison, cost, curves, style, trainings
 from regicomp.report.comparison import Comparison, DomainMean
 from regicomp.report.curves import TITLES
 from regicomp.report.records import Family, Measurement, Skipped
@@ -84,6 +84,7 @@ def result_rows(measurements: list[Measurement]) -> list[dict[str, Any]]:
 BD_COLUMNS = (
     *(*_ABOUT, "testset", "domain", "metric", "method", "seed"),
     *("bd_rate_percent", "low_95", "high_95", "bd_rate_other_percent", "other_method"),
+    *("trainings_percent", "trainings_low_95", "trainings_high_95"),
     *("overlap", "points", "anchor_points", "images", "anchor", "problems", "notes"),
 )
 
@@ -102,6 +103,7 @@ def bd_rows(
             "method": c.method,
             "anchor": labels[c.anchor] if c.anchor else None,
         }
+        over = trainings.over_trainings(list(c.by_seed.values()))
         rows.append(
             {
                 **base,
@@ -111,6 +113,9 @@ def bd_rows(
                 "high_95": _rounded(c.high, 4),
                 "bd_rate_other_percent": _rounded(c.other, 4),
                 "other_method": next(m for m in bd_rate.METHODS if m != c.method),
+                "trainings_percent": _rounded(over.percent, 4) if over else None,
+                "trainings_low_95": _rounded(over.low, 4) if over else None,
+                "trainings_high_95": _rounded(over.high, 4) if over else None,
                 "overlap": _rounded(c.overlap, 3),
                 "points": c.points,
                 "anchor_points": c.anchor_points,
@@ -219,6 +224,60 @@ def markdown(
     return "\n".join(lines).rstrip() + "\n"
 
 
+def trainings_markdown(
+    comparisons: list[Comparison], spreads: list[trainings.Spread], labels: dict[Family, str]
+) -> str:
+    """trainings.md: BD-rates over trainings, and trainings of the same thing against each other."""
+    lines = [
+        "# Trainings",
+        "",
+        "Percent of bits at equal quality; negative is fewer. Runs of one family differ in their seed alone: initial "
+        "weights, crops and noise.",
+        "",
+        "## Against α = 0, over trainings",
+        "",
+        "The mean of the BD-rates of single seeds with its 95 % interval by Student's t. The bootstrap over two or "
+        "three seeds (bd_rate.md) makes it too narrow.",
+        "",
+    ]
+    heads = ["codec", "test set", "metric", "trainings", "BD-rate", "95 % over trainings", "by seed"]
+    rows: list[list[str]] = []
+    for c in comparisons:
+        over = trainings.over_trainings(list(c.by_seed.values()))
+        if over is not None:
+            by_seed = ", ".join(signed(value) for value in c.by_seed.values())
+            about = [_plain(labels[c.family]), _plain(c.testset), TITLES[c.metric], str(over.trainings)]
+            rows.append([*about, signed(over.percent), interval(over.low, over.high), by_seed])
+    lines += _table(heads, rows) or ["No comparison has two seeds with a number.", ""]
+    lines += [
+        "## The same thing trained again",
+        "",
+        "Every pair of seeds of a family. *Largest*: the most that one needs more than another; *deviation*: the "
+        "standard deviation of one training; *needed*: independent trainings of each of two families for an interval "
+        f"of ±{trainings.AIM:g} points of the BD-rate between them.",
+        "",
+    ]
+    heads = ["codec", "test set", "metric", "trainings", "largest, %", "deviation, %", "needed"]
+    rows = []
+    for s in spreads:
+        about = [_plain(labels[s.family]), _plain(s.testset), TITLES[s.metric], str(len(s.seeds))]
+        if s.problems:
+            rows.append([*about, "–", "–", _plain(s.problems[0])])
+        else:
+            needed = "over 1000" if s.needed is None else str(s.needed)
+            rows.append([*about, f"{s.largest:.2f}", f"{s.deviation:.2f}", needed])
+    lines += _table(heads, rows) or ["No family has two seeds.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table whose first three columns are names; none without rows."""
+    if not rows:
+        return []
+    rule = "|---|---|---|" + "--:|" * (len(heads) - 3)
+    return [f"| {' | '.join(heads)} |", rule, *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
 def _plain(text: str) -> str:
     """`text` with Markdown's special characters escaped."""
     for sign in "\\`*_[]<>|#":
@@ -308,14 +367,17 @@ def print_skipped(skipped: list[Skipped]) -> None:
 def write(
     out: Path,
     measurements: list[Measurement],
+    found: list[curves.Curve],
     comparisons: list[Comparison],
     means: list[DomainMean],
     options: comparison.Options,
     skipped: list[Skipped],
 ) -> None:
-    """Write results.csv, bd_rate.csv, bd_rate.md and, separately, because it varies from run to run, cost.md."""
+    """Write results.csv, bd_rate.csv, bd_rate.md, trainings.md and, apart, as it varies from run to run, cost.md."""
     labels = style.names(list(dict.fromkeys(m.family for m in measurements)))
     _write_csv(out / "results.csv", result_rows(measurements), RESULT_COLUMNS)
     _write_csv(out / "bd_rate.csv", bd_rows(comparisons, means, options, labels), BD_COLUMNS)
     write_bytes(out / "bd_rate.md", markdown(comparisons, means, options, labels, skipped).encode())
+    spreads = trainings.spreads(found, options.method, options.min_span)
+    write_bytes(out / "trainings.md", trainings_markdown(comparisons, spreads, labels).encode())
     write_bytes(out / "cost.md", cost.markdown(cost.of(measurements)).encode())

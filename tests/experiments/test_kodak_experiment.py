@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from regicomp.report import comparison, records, style, tables
+from regicomp.report import comparison, records, style, tables, trainings
 from regicomp.report.curves import curves_of
 
 KODAK = Path(__file__).resolve().parents[2] / "experiments" / "kodak"
@@ -38,6 +38,21 @@ def test_tables_are_what_the_records_say(part: str) -> None:
                 assert float(value) == pytest.approx(float(expected), abs=2e-4), (_key(row), column)
 
 
+@pytest.mark.parametrize("part", [".", "longer"])
+def test_trainings_are_what_the_records_say(part: str) -> None:
+    """The same rows, and the same numbers but for a last digit."""
+    folder = KODAK / part
+    curves, _ = curves_of(records.collect([folder / "runs"]).measurements)
+    labels = style.names(list(dict.fromkeys(c.family for c in curves)))
+    comparisons = comparison.compare(curves, comparison.Options(min_span=SPAN, replicates=100))
+    found = tables.trainings_markdown(comparisons, trainings.spreads(curves, "pchip", SPAN), labels)
+    written = (folder / "trainings.md").read_text()
+    number = re.compile(r"[−+]?\d+\.\d\d")
+    assert number.sub("", found) == number.sub("", written)
+    values = [[float(v.replace("−", "-")) for v in number.findall(text)] for text in (found, written)]
+    assert values[0] == pytest.approx(values[1], abs=0.011)
+
+
 def _key(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in ("alpha", "testset", "metric", "seed"))
 
@@ -46,6 +61,7 @@ def test_the_page_quotes_its_tables() -> None:
     """Every number with an interval that the README gives stands in one of the tables."""
     number = re.compile(r"[−+]\d+\.\d\d \[[^\]]+\]")
     quoted = set(number.findall((KODAK / "README.md").read_text()))
-    there = {found for path in KODAK.rglob("table.md") for found in number.findall(path.read_text())}
+    pages = [*KODAK.rglob("table.md"), *KODAK.rglob("trainings.md")]
+    there = {found for path in pages for found in number.findall(path.read_text().replace(" | [", " ["))}
     assert quoted
     assert quoted <= there
