@@ -1,4 +1,4 @@
-"""CompressAI's entropy bottleneck, without its waits for the device, and with one lattice for ẑ.
+"""CompressAI's entropy models, without waits for the device, with one lattice for ẑ and unbiased tables for ŷ.
 
 *Waits.* Its forward pass keeps the order of axes in a tensor and iterates over it: twelve values that are read back in
 every update, each after all that was queued before. Here the order is one of Python's integers.
@@ -8,6 +8,11 @@ straight-through, have learned with a median that training leaves alone; a media
 ẑ by up to half a step, to values that h_s was not trained on. Codecs that add noise instead were trained on all values
 of z, without a lattice.
 
+*Tables.* CompressAI codes a sample of y with the table of the next larger of 64 scales, each 13 % above the one before, and
+makes that table for the larger scale itself: on average it is 6 % too wide. Where a codec predicts its scales too large, as
+every codec does early in training, each sample then costs up to 0.08 bits more than the likelihood says. Here each table
+is made for the middle of the scales that use it. Which table a scale uses stays CompressAI's.
+
 Legend: B batch, C channels.
 """
 
@@ -16,7 +21,7 @@ from __future__ import annotations
 from types import MethodType
 
 import torch
-from compressai.entropy_models import EntropyBottleneck
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor, nn
 
 
@@ -51,6 +56,7 @@ def update_tables(codec: nn.Module) -> None:
     """Make a trained codec's entropy tables, in place: solve for the quantiles of z, keep the lattice of ẑ.
 
     Where training rounds z, the median becomes the point nearest to it of the lattice that the codec was trained with.
+    Tables of Gaussians are made for the geometric middle of the scales that use them.
 
     Args:
         codec: has CompressAI's `update`.
@@ -61,3 +67,20 @@ def update_tables(codec: nn.Module) -> None:
         solved = bottleneck.quantiles[:, 0, 1]
         solved.copy_(median + torch.round(solved - median))
         bottleneck.update(force=True)
+    for module in codec.modules():
+        if isinstance(module, GaussianConditional):
+            _make_for_middles(module)
+
+
+def _make_for_middles(model: GaussianConditional) -> None:
+    """Make the table of each scale, but the outermost, for the geometric middle between it and the scale below it.
+
+    The first one is used by its own scale alone, which bounds all scales from below; the last by all larger ones.
+    """
+    upper: Tensor = model.scale_table  # pyright: ignore[reportAssignmentType]
+    if len(upper) < 3:
+        return
+    middles = (upper[:-2] * upper[1:-1]).sqrt()
+    model.scale_table = torch.cat([upper[:1], middles, upper[-1:]])
+    model.update()
+    model.scale_table = upper

@@ -1,15 +1,18 @@
-"""ẑ lies on one lattice in training, after the export and in the decoder."""
+"""ẑ lies on one lattice in training, after the export and in the decoder; tables cost what likelihoods say."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from compressai.entropy_models import EntropyBottleneck
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.models.google import get_scale_table
 from torch import Tensor
 
+from regicomp.entropy_coding import symbol_streams
 from regicomp.image_codec import model_file
 
 SPECS = {
@@ -85,3 +88,27 @@ def test_an_exported_codec_trained_further_keeps_its_lattice(tmp_path: Path) -> 
     model_file.save_codec(tmp_path / "codec.safetensors", codec, SPECS["mlicpp"], {})
     medians = _bottleneck(model_file.load_codec(tmp_path / "codec.safetensors").network).quantiles[:, 0, 1]
     torch.testing.assert_close((medians.detach() - 0.3).round(), medians.detach() - 0.3, rtol=0, atol=1e-5)
+
+
+def _cost(model: GaussianConditional, symbols: Tensor, scales: Tensor) -> float:
+    """Bits a symbol of its tables beyond what its likelihoods say."""
+    indexes = symbol_streams.scale_indexes(model, scales)
+    coded = 8 * len(symbol_streams.encode([(model, symbols, indexes)]))
+    _, likelihoods = model(symbols[None, None], scales[None, None], training=False)
+    return (coded + float(likelihoods.double().log2().sum())) / len(symbols)
+
+
+@pytest.mark.parametrize("name", ["hyperprior", "another's"])
+def test_exported_tables_cost_what_the_likelihoods_say(name: str, tmp_path: Path) -> None:
+    """Of symbols as wide as predicted, and of a codec that predicts too large scales: all its symbols are 0."""
+    model_file.save_codec(tmp_path / "codec.safetensors", _trained(SPECS[name]), SPECS[name], {})
+    exported = model_file.load_codec(tmp_path / "codec.safetensors").network
+    model = next(m for m in exported.modules() if isinstance(m, GaussianConditional))
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.logspace(math.log10(0.4), math.log10(40), 40_000)
+    drawn = (scales * torch.randn(scales.shape, generator=generator)).round()
+    assert abs(_cost(model, torch.zeros_like(scales), scales)) < 0.005
+    assert abs(_cost(model, drawn, scales)) < 0.005
+    # The table's own scales are CompressAI's, and one of 0.11 is for that very scale.
+    assert model.scale_table.tolist() == pytest.approx(get_scale_table().tolist())
+    assert abs(_cost(model, torch.zeros(40_000), torch.full((40_000,), 0.11))) < 0.005

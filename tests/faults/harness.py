@@ -29,6 +29,7 @@ cli.quiet_libraries()
 
 STEPS = 16
 EVERY = 4
+PATIENCE = 1800.0  # seconds: a run that takes longer hangs, even on a machine that others keep busy
 
 
 def make_images(folder: Path) -> Path:
@@ -120,7 +121,7 @@ class Process(NamedTuple):
     process: BaseProcess
     output: Path
 
-    def wait(self, seconds: float = 600) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """Exit status; a negative number is the signal that ended it."""
         self.process.join(seconds)
         if self.process.exitcode is None:
@@ -166,7 +167,7 @@ def finish(tiny: Tiny | TinySweep, *more: str, before: Callable[[], None] | None
     return process.said()
 
 
-def wait_for_rows(tiny: Tiny, rows: int, process: Process, seconds: float = 240) -> None:
+def wait_for_rows(tiny: Tiny, rows: int, process: Process, seconds: float = PATIENCE) -> None:
     """Until metrics.csv has so many rows, or the process has ended.
 
     Raises:
