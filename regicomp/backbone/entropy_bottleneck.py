@@ -8,10 +8,10 @@ straight-through, have learned with a median that training leaves alone; a media
 ẑ by up to half a step, to values that h_s was not trained on. Codecs that add noise instead were trained on all values
 of z, without a lattice.
 
-*Tables.* CompressAI codes a sample of y with the table of the next larger of 64 scales, each 13 % above the one before, and
-makes that table for the larger scale itself: on average it is 6 % too wide. Where a codec predicts its scales too large, as
-every codec does early in training, each sample then costs up to 0.08 bits more than the likelihood says. Here each table
-is made for the middle of the scales that use it. Which table a scale uses stays CompressAI's.
+*Tables.* CompressAI codes a sample of y with the table of the next larger of 64 scales, each 13 % above the one before,
+and makes that table for the larger scale itself: on average it is 6 % too wide. Where a codec predicts its scales too
+large, as after a short training, a sample then costs up to 0.09 bits more than the likelihood says. Here each table is
+made for the middle of the scales that use it. Which table a scale uses stays CompressAI's.
 
 Legend: B batch, C channels.
 """

@@ -22,7 +22,9 @@ from regicomp.training.module import RegularizedCodec
 Resolved = Callable[..., Settings]
 BACKBONES = sorted(path.stem for path in (config.conf_dir() / "backbone").glob("*.yaml"))
 FAMILIES = ["hyperprior", "autoregressive", "elic", "mlicpp"]
-_HEADER_BYTES = 100  # container and the entropy coder's own
+# What no estimate counts: the container's 28, and of each of the two streams the coder's last state, at most 8 and
+# four for its rounding to words.
+_HEADER_BYTES = 28 + 2 * 12
 
 
 class _Watched(RegularizedCodec):
