@@ -37,6 +37,7 @@ def check(settings: Settings) -> None:
     _check_fixed_codec(settings)
     _check_classes(settings)
     _check_compiling(settings)
+    _check_early_stopping(settings)
     check_testsets(settings.testsets, settings.data.test_dirs)
     if settings.data.train_dir is None and settings.data.images is None:
         raise ValueError("`data.images` (=None) must be an integer of at least 1 where `data.train_dir` is null")
@@ -96,6 +97,15 @@ def doubts(settings: Settings) -> list[str]:
             "kernels stay untrained and whole images cost up to twice the bits of crops; take "
             f"{_LEAST_CROP} or more for results, in the last phase at least (experiments/LOG.md)"
         )
+    if patience := settings.early_stopping.patience:
+        ends = [f"`optimizer.schedule` (={settings.optimizer.schedule})"] * (settings.optimizer.schedule != "constant")
+        ends += [f"`reg.release_steps` (={settings.regularizer.release_steps})"] * bool(settings.regularizer.release_at)
+        if ends:
+            found.append(
+                f"`early_stopping.patience` (={patience}) may end the run before the last of "
+                f"`trainer.max_steps` (={settings.trainer.max_steps}) updates, and {' and '.join(ends)} would be cut "
+                "off; optimizer.schedule=constant with average.decay=0.999 has no end to miss"
+            )
     return found
 
 
@@ -148,6 +158,17 @@ def _check_strategy(settings: Settings) -> None:
             f"`trainer.accumulate_grad_batches` (={accumulate}) must be 1 with reg.order=source_first or "
             "reg.form=two_pass: their networks step between backward passes"
         )
+
+
+def _check_early_stopping(settings: Settings) -> None:
+    patience, min_delta = settings.early_stopping.patience, settings.early_stopping.min_delta
+    if patience and not settings.trainer.val_every:
+        raise ValueError(
+            f"`early_stopping.patience` (={patience}) counts validations, and `trainer.val_every` (=0) makes none; "
+            "it must be at least 1"
+        )
+    if min_delta and not patience:
+        raise ValueError(f"`early_stopping.min_delta` (={min_delta}) must be 0 where `early_stopping.patience` is 0")
 
 
 # --- the regularizer --------------------------------------------------------------------------------------------------

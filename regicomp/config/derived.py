@@ -30,6 +30,10 @@ def config_hash(composed: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits that are equal for configurations that compute the same result."""
     known = old_names.of_records(composed)
     plain = {key: copy.copy(value) for key, value in known.items() if key not in _NOT_PART_OF_THE_RESULT}
+    if plain.get("early_stopping", {}).get("patience"):  # then the result depends on what is validated, and when
+        plain["early_stopping"] |= {"val_every": known["trainer"]["val_every"], "validation": known["validation"]}
+    else:
+        plain.pop("early_stopping", None)
     if not plain.get("phases"):
         plain.pop("phases", None)
     if plain.get("evaluation", {}).get("images") is None:

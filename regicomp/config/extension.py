@@ -18,9 +18,14 @@ def hash_with(settings: Settings, steps: int) -> str:
     return derived.config_hash(composed)
 
 
-def obstacle(settings: Settings, steps: int) -> str | None:
+def obstacle(settings: Settings, steps: int, stopped_early: bool = False) -> str | None:
     """The reason why a run of `steps` updates did not begin as one of these settings would; None if it did."""
     optimizer, reg, most = settings.optimizer, settings.regularizer, settings.trainer.max_steps
+    if stopped_early:
+        return (
+            "it was stopped early, since its last validations found no lower J (`early_stopping`); a new run "
+            "can start from its codec (init_from)"
+        )
     if steps > most:
         return f"it is longer than `trainer.max_steps` (={most})"
     if optimizer.schedule != "constant":

@@ -188,6 +188,14 @@ class Average:
 
 
 @dataclass(frozen=True)
+class EarlyStopping:
+    """`early_stopping`: the end of a run whose validations find no lower J."""
+
+    patience: int = integer(0)
+    min_delta: float = number(at_least=0)
+
+
+@dataclass(frozen=True)
 class Trainer:
     """`trainer`: the length of the run, and the intervals of logging and checkpoints."""
 
@@ -247,6 +255,7 @@ class Settings:
     optimizer: Optimizer = part(Optimizer)
     average: Average = part(Average)
     trainer: Trainer = part(Trainer)
+    early_stopping: EarlyStopping = part(EarlyStopping)
     data: Data = part(Data)
     strategy: Strategy = part(Strategy)
     logger: Logger = part(Logger)

@@ -55,7 +55,8 @@ def _rows(loaded: Loaded, path: Path) -> Iterator[tuple[str, Any]]:
     yield "regularizer", _regularizer(run)
     yield "training data", _data(run)
     optimizer = f", {run['optimizer']}" if "optimizer" in run else ""
-    yield "updates", f"{run['steps']:,}{optimizer}" if "steps" in run else _UNKNOWN
+    early = record.stopped_early(run)
+    yield "updates", f"{run['steps']:,}{optimizer}{early}" if "steps" in run else _UNKNOWN
     yield "seed", run.get("seed", _UNKNOWN)
     made = run.get("versions")
     yield "made with", ", ".join(f"{k} {v}" for k, v in made.items()) if isinstance(made, Mapping) else _UNKNOWN

@@ -58,6 +58,12 @@ def strength(run: Mapping[str, Any]) -> str:
     return f"α = {run['alpha']:g}" if run.get("pressure") is None else f"ρ = {run['pressure']:g}"
 
 
+def stopped_early(run: Mapping[str, Any]) -> str:
+    """Of a record's `run` entry: ", stopped early at update 4000 of 10000"; nothing of a run that was not."""
+    early = run.get("stopped_early")
+    return "" if early is None else f", stopped early at update {run['steps']} of {early['max_steps']}"
+
+
 OPTIMIZED = ("j", "bpp", "psnr_db", "ms_ssim", "source_bpp")
 
 
@@ -108,7 +114,8 @@ def print_table(record: dict[str, Any], classical: list[dict[str, dict[str, floa
     alpha = "" if run.get("alpha") is None else f", {strength(run)}"
     if alpha and len(measured) == 1 and measured[0].lmbda is not None:
         alpha += f", λ = {measured[0].lmbda:g}"
-    table = Table(title=f"{run['backbone']}{alpha}, {run.get('steps')} steps, seed {run.get('seed')}")
+    told = f"{run.get('steps')} steps{stopped_early(run)}, seed {run.get('seed')}"
+    table = Table(title=f"{run['backbone']}{alpha}, {told}")
     columns = [
         "test set",
         "images",

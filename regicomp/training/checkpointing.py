@@ -22,13 +22,16 @@ _KEPT = 2
 class Checkpoints(Callback):
     """Writes `step-<n>.ckpt` every `every` codec updates, at the end, and on a signal; keeps the last two.
 
+    The end is the last update, or the one after which `ended` says so.
+
     While updates are being skipped the periodic checkpoint waits, so that a good one stays among the two.
     Lightning's own ModelCheckpoint expects, under manual optimization, to store the state before the update.
     """
 
-    def __init__(self, folder: Path, every: int) -> None:
+    def __init__(self, folder: Path, every: int, ended: Callable[[], bool] = lambda: False) -> None:
         self.folder = folder
         self.every = every
+        self.ended = ended
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lightning has put its signal handlers before ours by now."""
@@ -41,7 +44,7 @@ class Checkpoints(Callback):
         step = trainer.global_step
         leaving = _asked_to_leave(trainer, step)
         due = step % self.every == 0 and not trainer.should_stop and pl_module.guard.read().row == 0  # pyright: ignore
-        if not (due or leaving or step == trainer.max_steps):
+        if not (due or leaving or step == trainer.max_steps or self.ended()):
             return
         for logger in trainer.loggers:
             logger.save()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regicomp.config import checks, extension
 from regicomp.config.settings import Settings, as_yaml, differing
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from regicomp.backbone.precision import Precision
     from regicomp.data.testsets import TestSet
     from regicomp.training.checkpointing import Stopwatch
+    from regicomp.training.early_stopping import Stop
     from regicomp.training.module import RegularizedCodec
     from regicomp.training.nonfinite_guard import Counts
     from regicomp.training.validation import Validation
@@ -79,8 +80,8 @@ def _train(settings: Settings, run_dir: Path) -> dict[str, Any]:
             return cost_estimate.make(settings, run_dir, module)
         _put_aside(settings, run_dir, ckpt)
         _tell(settings, run_dir)
-        module, seconds = _fit_or_go_back(settings, run_dir, module, ckpt, _validated_on(settings))
-        return _measure(settings, run_dir, module, found, seconds)
+        trained = _fit_or_go_back(settings, run_dir, module, ckpt, _validated_on(settings))
+        return _measure(settings, run_dir, trained, found)
     finally:
         trackers.finish()
         collectives.leave()
@@ -100,8 +101,9 @@ def _finished(settings: Settings, run_dir: Path) -> dict[str, Any] | None:
     known = record.read(path)
     steps = known["run"]["steps"]
     if known["run"]["config_hash"] != settings.config_hash:
-        if known["run"]["config_hash"] == extension.hash_with(settings, steps):
-            if why := extension.obstacle(settings, steps):
+        early = known["run"].get("stopped_early")
+        if known["run"]["config_hash"] == extension.hash_with(settings, early["max_steps"] if early else steps):
+            if why := extension.obstacle(settings, steps, early is not None):
                 raise ValueError(
                     f"`trainer.max_steps` (={settings.trainer.max_steps}) cannot extend the finished run of {steps} "
                     f"updates in {run_dir}: {why}"
@@ -113,7 +115,7 @@ def _finished(settings: Settings, run_dir: Path) -> dict[str, Any] | None:
             "choose another folder"
         )
     if environment.is_first():
-        log.info("%s holds the finished run of this configuration", run_dir)
+        log.info("%s holds the finished run of this configuration%s", run_dir, record.stopped_early(known["run"]))
         record.print_table(known)
     return known
 
@@ -154,21 +156,29 @@ def _tell(settings: Settings, run_dir: Path) -> None:
         files.write_bytes(run_dir / "config.yaml", as_yaml(settings).encode())
 
 
+class _Trained(NamedTuple):
+    """The networks after the last update of a run."""
+
+    module: RegularizedCodec
+    seconds: float
+    stop: Stop | None  # where the run was stopped early
+
+
 def _fit_or_go_back(
     settings: Settings, run_dir: Path, module: RegularizedCodec, ckpt: Path | None, images: TestSet | None
-) -> tuple[RegularizedCodec, float]:
-    """Train to the last step, from an earlier checkpoint again whenever the guard says so; seconds spent."""
+) -> _Trained:
+    """Train to the last step, from an earlier checkpoint again whenever the guard says so."""
     from regicomp.distributed import collectives
     from regicomp.training import checkpointing, trackers
 
     stopwatch = checkpointing.Stopwatch(ckpt)
     while True:
         with signals.while_training():
-            tripped = _fit(settings, run_dir, module, ckpt, stopwatch, images)
+            tripped, stop = _fit(settings, run_dir, module, ckpt, stopwatch, images)
         if tripped is None:
             if module.average is not None:
                 module.average.use()
-            return module, stopwatch.seconds()
+            return _Trained(module, stopwatch.seconds(), stop)
         trackers.finish()
         mine = checkpointing.roll_back(run_dir / "checkpoints") if environment.is_first() else None
         ckpt = collectives.gather(mine)[0]
@@ -185,8 +195,8 @@ def _fit(
     ckpt: Path | None,
     stopwatch: Stopwatch,
     images: TestSet | None,
-) -> Counts | None:
-    """Train to the last step; the guard's counts if the run must go back."""
+) -> tuple[Counts | None, Stop | None]:
+    """Train to the last step; the guard's counts if the run must go back, and where it was stopped early."""
     from lightning.pytorch import Trainer
 
     from regicomp.backbone import precision
@@ -195,6 +205,7 @@ def _fit(
         checkpoint_file,
         checkpointing,
         collapse_alarms,
+        early_stopping,
         loggers,
         nonfinite_guard,
         profiling,
@@ -204,10 +215,10 @@ def _fit(
     resumed_at = 0
     if ckpt:
         checkpoint = checkpoint_file.read(ckpt)
-        resumed_at = int(checkpoint["global_step"])
-        if resumed_at >= settings.trainer.max_steps:  # killed after training and before the record
+        resumed_at, stop = int(checkpoint["global_step"]), early_stopping.stop_of(checkpoint)
+        if resumed_at >= settings.trainer.max_steps or stop:  # killed after training and before the record
             module.load_state_dict(checkpoint["state_dict"])
-            return None
+            return None, stop
     device = strategy.device_type(settings.strategy)
     if device == "cpu":
         memory.keep_freed()
@@ -226,18 +237,25 @@ def _fit(
     arguments = strategy.trainer_settings(settings)
     arguments["plugins"].append(checkpoint_file.AtomicCheckpointIO())
     watch = nonfinite_guard.Watch(collapse_alarms.Alarms(settings.guard.alarm_rows))
+    validating = [] if images is None else [_validation(settings, run_dir, module, images, resumed_at)]
+    patience, min_delta = settings.early_stopping.patience, settings.early_stopping.min_delta
+    stopping = [early_stopping.EarlyStopping(v, patience, min_delta) for v in validating if patience]
     trainer = Trainer(
         **arguments,
         precision=computing.lightning,
         max_steps=settings.trainer.max_steps,
         max_epochs=-1,
-        log_every_n_steps=settings.trainer.log_every_n_steps,
+        # Lightning warns where its epoch, here the whole run, is shorter than that; the last update is logged anyway.
+        log_every_n_steps=min(settings.trainer.log_every_n_steps, settings.trainer.max_steps),
         logger=written,
         callbacks=[
             stopwatch,
             watch,
-            *([] if images is None else [_validation(settings, run_dir, module, images, resumed_at)]),
-            checkpointing.Checkpoints(run_dir / "checkpoints", settings.trainer.checkpoint_every),
+            *validating,
+            *stopping,
+            checkpointing.Checkpoints(
+                run_dir / "checkpoints", settings.trainer.checkpoint_every, lambda: any(s.stop for s in stopping)
+            ),
             loggers.RateBar(),
             *([profiling.FirstUpdate()] if settings.compile and first else []),
             *([profiling.Profile(run_dir)] if settings.profile else []),
@@ -251,7 +269,7 @@ def _fit(
     )
     with worker_failures():
         trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
-    return watch.tripped
+    return watch.tripped, next((s.stop for s in stopping), None)
 
 
 def _validated_on(settings: Settings) -> TestSet | None:
@@ -299,16 +317,15 @@ def _named(settings: Settings) -> tuple[str, ...]:
     return tuple(s.target.partition(".")[0] for s in (settings.backbone, settings.source) if s is not None)
 
 
-def _measure(
-    settings: Settings, run_dir: Path, module: RegularizedCodec, testsets: list[TestSet], seconds: float
-) -> dict[str, Any]:
+def _measure(settings: Settings, run_dir: Path, of: _Trained, testsets: list[TestSet]) -> dict[str, Any]:
     """Export what was trained, measure the exported files, and write the record."""
     from regicomp.distributed import collectives
     from regicomp.evaluation import measure, model_card, round_trip, workers
     from regicomp.image_codec import model_file
     from regicomp.training import trackers
 
-    about = _about(settings, module)
+    module = of.module
+    about = _about(settings, module) | (of.stop.about(settings.trainer.max_steps) if of.stop else {})
     source_file = run_dir / "source.safetensors" if module.regularizer is not None else None
     trained = workers.Files(run_dir / "codec.safetensors", source_file, trusted=_named(settings))
     if environment.is_first():
@@ -321,7 +338,7 @@ def _measure(
     codec = round_trip.Codec(model_file.load_codec(trained.codec, trained.trusted))
     source = None if trained.source is None else model_file.load_source(trained.source, trained.trusted).network
     with workers.processes(settings.evaluation.workers, trained) as helpers:
-        measured = measure.measure(run_dir, codec, source, testsets, about, _timing(seconds), helpers)
+        measured = measure.measure(run_dir, codec, source, testsets, about, _timing(of.seconds), helpers)
     if environment.is_first():
         model_card.write(trained.codec, trained.trusted)
         trackers.log_record(settings, run_dir, measured.record, measured.classical)

@@ -65,6 +65,7 @@ class Validation(Callback):
         self.lambdas, self.distortion, self.export, self.trusted = lambdas, distortion, export, trusted
         self.written = written
         self.best: float | None = None
+        self.j: float | None = None  # of the last validation
 
     def state_dict(self) -> dict[str, Any]:
         """The lowest J so far, for a checkpoint."""
@@ -96,6 +97,7 @@ class Validation(Callback):
         collectives.gather(None)  # it is written
         codec = Codec(model_file.load_codec(candidate, self.trusted), device=str(module.device))
         values, shown = self._measured(codec, module.device)
+        self.j = values["val_j"]
         if trainer.is_global_zero:
             if self.best is None or values["val_j"] < self.best:
                 candidate.replace(self.run_dir / BEST)

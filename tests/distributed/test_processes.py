@@ -87,6 +87,19 @@ def test_two_processes_equal_one(alone: Path, folder: Path, tmp_path: Path) -> N
     assert one["val_bpp"] > 0
 
 
+@pytest.mark.slow
+def test_processes_stop_at_the_same_update(folder: Path, tmp_path: Path) -> None:
+    """With an image to validate for the first process alone, both end after the update that one would have ended at."""
+    never_lower = ("early_stopping.patience=2", "early_stopping.min_delta=1e9")
+    stopping = ("trainer.val_every=4", "validation.images=1", *never_lower)
+    said = [_run(folder, tmp_path / s, f"strategy={s}", *stopping) for s in ("cpu", "ddp_cpu")]
+    one, two = (_entries(tmp_path / s)["run"] for s in ("cpu", "ddp_cpu"))
+    assert [text.count("update 12 of 20: stopped early") for text in said] == [1, 1]
+    assert one["steps"] == two["steps"] == 12
+    assert one["stopped_early"]["lowest_j"] == pytest.approx(two["stopped_early"].pop("lowest_j"), rel=1e-3)
+    assert [row["step"] for row in _rows(tmp_path / "ddp_cpu")] == list(range(1, 13))
+
+
 def test_a_killed_process_ends_the_run_and_it_resumes(folder: Path, tmp_path: Path) -> None:
     """SIGKILL of one process in mid-training: an error within a minute, no process left; ckpt=last goes on."""
     run, steps = tmp_path / "run", ("strategy=ddp_cpu", "trainer.max_steps=40", "trainer.log_every_n_steps=1")

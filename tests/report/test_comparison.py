@@ -93,6 +93,19 @@ def test_unequal_budgets_are_refused_unless_told(tmp_path: Path) -> None:
     assert "the budgets differ" in told.notes[0]
 
 
+def test_a_run_that_was_stopped_early_is_on_no_curve_of_other_steps(tmp_path: Path) -> None:
+    """Its record says the updates taken, so it stands alone, and without a number of its own."""
+    synthetic.sweep(tmp_path)
+    path = next(p for p in tmp_path.rglob("results.json") if json.loads(p.read_text())["run"]["alpha"] == 0.1)
+    _edit(path, lambda r: r["run"].update(steps=7000, stopped_early={"max_steps": 20000}))
+    compared, _ = _compared(tmp_path)
+    alone, rest = sorted(compared, key=lambda c: c.points)
+    assert alone.percent is None
+    assert "steps 7000 and 20000" in alone.problems[0]
+    assert rest.family.budget.steps == 20000
+    assert rest.percent is not None
+
+
 def test_anchor_of_the_same_budget_is_preferred(tmp_path: Path) -> None:
     """With anchors of several budgets, each family is held against its own."""
     for steps in (20000, 40000):

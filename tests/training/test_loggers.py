@@ -13,7 +13,7 @@ import pytest
 import quiet
 
 from regicomp.config.settings import Settings
-from regicomp.training import loggers
+from regicomp.training import loggers, run
 from regicomp.training.build import build_networks
 
 
@@ -22,6 +22,17 @@ def test_the_last_update_has_a_row(resolved: Callable[..., Settings], tmp_path: 
     quiet.fit(build_networks(cfg), cfg, log_every_n_steps=2, logger=loggers.MetricsCsv(tmp_path / "metrics.csv", 0))
     with (tmp_path / "metrics.csv").open(newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "3"]
+
+
+def test_a_run_shorter_than_the_logging_interval_is_no_warning(
+    resolved: Callable[..., Settings], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_measure", lambda *given: {})
+    cfg = resolved("trainer.max_steps=2", "reg.alpha=0", "testsets=[]", f"data.test_dirs=[{folder}]")
+    assert cfg.trainer.log_every_n_steps == 50
+    run.train(cfg, tmp_path)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2"]
 
 
 def test_the_bar_moves_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
