@@ -126,12 +126,13 @@ def test_a_resumed_run_forgets_what_it_writes_again(resolved: Callable[..., Sett
     assert _scalars(tmp_path / "tensorboard")["loss"] == [(1, 1.0), (2, 2.0), (3, 4.0)]
 
 
-@pytest.mark.filterwarnings("default")  # MLflow's own, and its database's
+@pytest.mark.filterwarnings("default")  # MLflow's own, of its database's loaders
 def test_mlflow_keeps_curves_figures_and_files(
     resolved: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import mlflow.tracking
+
     monkeypatch.chdir(tmp_path)  # where MLflow puts files beside a database
-    mlflow: Any = pytest.importorskip("mlflow", reason="MLflow is in the extra regicomp[mlflow]")
     cfg = resolved("logger=mlflow", f"logger.tracking_uri=sqlite:///{tmp_path}/mlflow.db")
     for step in (1, 2):  # a run that goes on is the same run
         (logger,) = trackers.start(cfg, _measured(tmp_path / "run"), ABOUT, step - 1)
