@@ -28,7 +28,7 @@ class Stop(NamedTuple):
     lowest: Lowest
 
     def about(self, max_steps: int) -> dict[str, Any]:
-        """What the record's `run` entry says otherwise than that of a run which took all `max_steps`."""
+        """The difference of the record's `run` entry from that of a run which took all `max_steps`."""
         if self.step == max_steps:
             return {}
         why = {"max_steps": max_steps, "lowest_j": self.lowest.j, "lowest_j_step": self.lowest.step}
