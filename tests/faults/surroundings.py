@@ -12,20 +12,20 @@ from benches import Bench, Row
 from harness import TinySweep
 from storage import fill, small_disk
 
-_SLOWEST = 60.0  # seconds that a run may take longer without a network
+_SLOWEST = 60.0  # seconds that a run without a network may take longer than twice one that is offline from the start
 
 
 def no_network(bench: Bench, tries: int) -> Row:
     """W&B is to be online and reaches nobody: a line of warning, the run is logged offline and not delayed."""
     survived = 0
     started = time.monotonic()
-    harness.finish(bench.tiny("undelayed"))
+    harness.finish(bench.tiny("undelayed"), "logger.wandb=true")  # offline, with W&B's import, long on a busy machine
     usual = time.monotonic() - started
     for k in range(tries):
         tiny = bench.tiny(f"no-network{k}")
         started = time.monotonic()
         said = harness.finish(tiny, "logger.wandb=true", before=injections.no_network)
-        in_time = time.monotonic() - started < usual + _SLOWEST
+        in_time = time.monotonic() - started < 2 * usual + _SLOWEST
         told = said.count("W&B cannot be reached; the run is logged offline") == 1 and "Traceback" not in said
         offline = list(tiny.run.glob("wandb/offline-run-*/*.wandb"))
         survived += in_time and told and bool(offline) and not harness.differences(tiny.run, bench.reference)

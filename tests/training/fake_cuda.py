@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from regicomp.backbone import latent_coding
+from regicomp.backbone.latent_coding import unmasked  # as it is, whatever a case before has put in its place
 from regicomp.config import resolvers, settings
 from regicomp.training.build import build_networks
 from regicomp.training.module import RegularizedCodec
@@ -82,7 +83,7 @@ def updates(*overrides: str) -> set[str]:
         found = settings.resolve(compose("train", overrides=["size=tiny", "reg.warmup_steps=1", *overrides]))
     module: Any = build_networks(found)
     # Coding, which needs numbers anyway, reads a context's mask back; here nobody could.
-    places = {id(m): latent_coding.unmasked(m) for m in module.codec.modules() if isinstance(m, MaskedConv2d)}
+    places = {id(m): unmasked(m) for m in module.codec.modules() if isinstance(m, MaskedConv2d)}
     latent_coding.unmasked = lambda layer: places[id(layer)]
     module.__class__ = Untrained
     module.train()
