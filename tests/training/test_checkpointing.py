@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regicomp.training import checkpoint_file, checkpointing
@@ -94,6 +94,7 @@ def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
     assert checkpointing.find("last", tmp_path, IDENTITY) == newest
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=300), st.integers(0, 10**9))
 def test_a_cut_or_lengthened_file_is_noticed(tail: bytes, cut: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
