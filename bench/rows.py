@@ -75,7 +75,7 @@ _RENEWAL = 10  # updates: conf/optimizer/soap.yaml's `every`
 PLAIN, REGULARIZED = ("reg.alpha=0",), ("reg.alpha=0.1",)
 
 
-def _example(setting: Setting) -> Callable[[int], list[float]]:
+def example_loop(setting: Setting) -> Callable[[int], list[float]]:
     cfg = compose_run(setting, *PLAIN)
     arguments = cfg.backbone.arguments
     make = getattr(compressai.models, EXAMPLES[setting.backbone])
@@ -95,7 +95,7 @@ def _example(setting: Setting) -> Callable[[int], list[float]]:
     return run
 
 
-def _ours(
+def our_loop(
     setting: Setting, *overrides: str, now: Callable[[], float] = time.perf_counter
 ) -> Callable[[int], list[float]]:
     cfg = compose_run(setting, *overrides)
@@ -108,9 +108,9 @@ def _ours(
 def variants(setting: Setting) -> Iterator[tuple[str, Callable[[int], list[float]]]]:
     """The loops that are compared: each runs some steps and returns the seconds of each."""
     if setting.backbone in EXAMPLES:
-        yield "example", _example(setting)
-    yield "plain", _ours(setting, *PLAIN)
-    yield "regularized", _ours(setting, *REGULARIZED)
+        yield "example", example_loop(setting)
+    yield "plain", our_loop(setting, *PLAIN)
+    yield "regularized", our_loop(setting, *REGULARIZED)
 
 
 def steps(setting: Setting) -> dict[str, Any]:
@@ -132,7 +132,8 @@ def pair(setting: Setting) -> dict[str, Any]:
 
     SOAP renews its eigenvectors in every tenth update; the first update, which finds them, is not counted.
     """
-    loops = {n: _ours(setting, *v, now=time.process_time) for n, v in (("plain", PLAIN), ("regularized", REGULARIZED))}
+    arms = {"plain": PLAIN, "regularized": REGULARIZED}
+    loops = {name: our_loop(setting, *arm, now=time.process_time) for name, arm in arms.items()}
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(setting.rounds):
         for name, run in loops.items():
@@ -142,7 +143,7 @@ def pair(setting: Setting) -> dict[str, Any]:
 
 def compiling(setting: Setting) -> dict[str, Any]:
     """Seconds of the first regularized update with compile=true, and of later ones with and without, in turn."""
-    loops = {"usual": _ours(setting, *REGULARIZED), "compiled": _ours(setting, *REGULARIZED, "compile=true")}
+    loops = {"usual": our_loop(setting, *REGULARIZED), "compiled": our_loop(setting, *REGULARIZED, "compile=true")}
     (first,) = loops["compiled"](1)
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(setting.rounds):
@@ -171,8 +172,8 @@ def memory(setting: Setting, variant: str) -> dict[str, Any]:
         if setting.crop > dead_leaves.SIDE:
             _photographs(Path(name), 8)
             larger = ("data=folder", f"data.train_dir={name}")
-        maker = {"example": lambda: _example(setting), "plain": lambda: _ours(setting, *PLAIN, *larger)}
-        run = maker.get(variant, lambda: _ours(setting, *REGULARIZED, *larger))()
+        maker = {"example": lambda: example_loop(setting), "plain": lambda: our_loop(setting, *PLAIN, *larger)}
+        run = maker.get(variant, lambda: our_loop(setting, *REGULARIZED, *larger))()
         seconds = run(3)
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()

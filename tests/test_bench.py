@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import table
+from bench import device, rows, table
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -95,3 +95,13 @@ def test_it_measures_and_does_not_repeat_itself(tmp_path: Path) -> None:
     assert "| hyperprior (tiny) |" in readme
     assert "a megapixel" in readme
     assert "| streamed from shards, 2 workers |" in readme
+
+
+def test_an_update_is_timed_on_this_device() -> None:
+    setting = rows.Setting("hyperprior", "float32", 2, 64, "tiny", optimizer="adam")
+    for loop in ("plain", "regularized", "example"):
+        row = device.measure(device.Case(setting, loop), skipped=0, counted=2)
+        assert set(row) == set(device.COLUMNS)
+        assert float(row["mean_ms"]) > 0
+    ways = [(case.setting, case.loop) for case in device.cases("paper")]
+    assert len(set(ways)) == len(ways)

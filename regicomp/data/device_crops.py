@@ -41,7 +41,8 @@ class DevicePool:
         self.pixels = torch.empty(sum(sizes), dtype=torch.uint8, device=device)
         starts = [0]
         for image, size in zip(images, sizes, strict=True):
-            self.pixels[starts[-1] : starts[-1] + size].copy_(torch.from_numpy(image.reshape(-1)))
+            writable = image.reshape(-1).copy()  # PyTorch warns of arrays that are not, as Pillow's
+            self.pixels[starts[-1] : starts[-1] + size].copy_(torch.from_numpy(writable))
             starts.append(starts[-1] + size)
         self.starts = torch.tensor(starts[:-1], device=device)
         self.widths = torch.tensor([image.shape[1] for image in images], device=device)

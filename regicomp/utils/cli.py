@@ -25,8 +25,8 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     warnings.filterwarnings("ignore", message="The .srun. command is available")  # a sweep's launcher uses it, not we
     # Set on the very logger that speaks: Lightning sets its parents' levels at import.
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "pytorch.accelerators.cuda"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager

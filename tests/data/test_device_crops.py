@@ -17,6 +17,8 @@ from regicomp.data.image_pool import FileImage, ImagePool, load_pool
 def test_the_same_pixels() -> None:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (70 + 9 * k, 150 - 7 * k, 3), dtype=np.uint8) for k in range(5)]
+    for picture in pictures:
+        picture.setflags(write=False)  # as Pillow's are
     two = phases.Phases([phases.Phase(0, 64, 3, 1, 1, 0), phases.Phase(4, 128, 2, 1, 1, 0)])
     for schedule, pool in ((phases.one(64, 1), pictures), (two, [np.resize(p, (140, 150, 3)) for p in pictures])):
         crops = CropDataset(ImagePool(pool), schedule, seed=3)
