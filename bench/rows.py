@@ -64,7 +64,7 @@ def compose_run(setting: Setting, *overrides: str) -> settings.Settings:
                 *(f"backbone={setting.backbone}", f"size={setting.size}", f"precision={setting.precision}"),
                 *(f"data.crop={setting.crop}", f"data.batch_size={setting.batch}", "data.images=8"),
                 *("reg.warmup_steps=0", "reg.ramp_steps=0", "optimizer.schedule=constant"),
-                f"optimizer={setting.optimizer}",
+                *(f"optimizer={setting.optimizer}", "testsets=[photos]"),
                 *overrides,
             ],
         )
