@@ -73,8 +73,8 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--precision",
         choices=("auto", "float32", "bf16"),
-        default="auto",
-        help="of the transforms; auto: bf16 where the hardware is fast at it",
+        default="float32",
+        help="of the transforms; auto: bf16 where the hardware is fast at it (default: float32, as for regicomp.load)",
     )
     command.add_argument(
         "--tile",
