@@ -127,6 +127,7 @@ def fit(
     watch = _Watch(now)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     computing = precision.resolve(cfg.precision, cfg.channels_last, device)
+    precision.set_backends(computing)
     if losses is not None:
         hand_on = losses.append
         module._log = lambda step, terms, source_bpp: hand_on(float(terms.loss.detach()))  # pyright: ignore
