@@ -25,7 +25,7 @@ from regicomp.evaluation import record  # noqa: E402
 from regicomp.image_codec import model_file  # noqa: E402
 from regicomp.utils import files  # noqa: E402
 
-LARGEST_BYTES = 10 * 2**20  # with entropy tables; the weights alone are to fit 10 MB
+LARGEST_BYTES = 10_000_000
 
 
 def _without_machine_paths(training: Any) -> Any:

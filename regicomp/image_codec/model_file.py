@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from regicomp.backbone import variable_rate
 from regicomp.backbone.entropy_bottleneck import update_tables
 from regicomp.config.class_lookup import ClassSpec as Spec
-from regicomp.image_codec import compressai_weights, torch_checkpoint, trust
+from regicomp.image_codec import compressai_weights, packed_tables, torch_checkpoint, trust
 from regicomp.source import told_level
 from regicomp.utils.files import write_bytes
 
@@ -73,6 +73,8 @@ def _write(
 ) -> None:
     state = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     tensors = {name: t.half() if name in halved else t for name, t in state.items()}
+    if halved:
+        tensors = packed_tables.pack(tensors)
     about = {"format": f"regicomp-{kind}", "schema": _SCHEMA, "spec": spec._asdict(), "run": dict(run)}
     # One key, since safetensors writes several in no fixed order: equal networks make equal files.
     metadata = {"regicomp": json.dumps(about, sort_keys=True)}
@@ -102,8 +104,8 @@ def save_codec(path: Path, codec: nn.Module, spec: Spec, run: Mapping[str, Any],
         codec: the trained network; not changed.
         spec: how it was built.
         run: the record's entry of the run.
-        half: store the weights in float16, in half the bytes; a codec is made of the rounded weights, and its tables
-            are. Else in float32.
+        half: store the weights in float16, in half the bytes, and tables without their padding; a codec is made of
+            the rounded weights, and its tables are. Else in float32, as CompressAI's class takes them.
 
     Raises:
         ValueError: a weight does not fit into float16.
@@ -151,6 +153,7 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any], byt
         tensors = load(path.read_bytes())
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: is not a readable safetensors file ({error})") from error
+    tensors = packed_tables.unpack(path, tensors)
     return tensors, trust.parse_metadata(path, text), _fingerprint(tensors)
 
 
