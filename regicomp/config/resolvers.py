@@ -40,11 +40,19 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("width", _width, replace=True)
     OmegaConf.register_new_resolver("by_size", _by_size, replace=True)
     OmegaConf.register_new_resolver("label", _label, replace=True)
-    OmegaConf.register_new_resolver("run_folder", folder_name, replace=True)
+    OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
     OmegaConf.register_new_resolver("job_name", environment.job_name, replace=True)
 
 
 _LONGEST_NAME = 160  # file systems allow 255 bytes
+# Settings that change a run's result only where validations may end it.
+_OF_VALIDATION = re.compile(r"(?<![^,])(?:trainer\.val_every|validation\.testset|validation\.images)=[^,]*(?:,|$)")
+
+
+def _run_folder(overrides: str, *, _root_: DictConfig) -> str:
+    """Resolver `run_folder`: `folder_name`, in which validation counts where it may end the run."""
+    stopping = OmegaConf.select(_root_, "early_stopping.patience", default=0)
+    return folder_name(overrides if stopping else _OF_VALIDATION.sub("", overrides).rstrip(","))
 
 
 def folder_name(overrides: str) -> str:

@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from regicomp.config import resolvers
+from regicomp.config import resolvers, settings
 from regicomp.launch import run_lock, sweep
 
 
@@ -33,6 +34,23 @@ def test_folder_names_are_safe_and_tell_settings_apart(first: str, second: str) 
 
 def test_a_name_that_is_fit_stays_readable() -> None:
     assert resolvers.folder_name("quality=1,reg.alpha=0.1") == "quality=1,reg.alpha=0.1"
+
+
+def _folder(*overrides: str) -> str:
+    """The run's folder in a sweep."""
+    resolvers.register_resolvers()
+    with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
+        composed = compose("train", overrides=list(overrides), return_hydra_config=True)
+    return str(composed.hydra.sweep.subdir)
+
+
+@pytest.mark.parametrize(
+    "watched", ["trainer.val_every=5", "validation.images=2", "validation.testset=kodak"], ids=["often", "few", "other"]
+)
+def test_validation_names_a_folder_only_where_it_may_end_the_run(watched: str) -> None:
+    assert _folder("seed=1", watched, "reg.alpha=0") == "reg.alpha=0,seed=1"
+    stopping = ("early_stopping.patience=2", "trainer.val_every=7")
+    assert _folder("seed=1", *stopping, watched) != _folder("seed=1", *stopping)
 
 
 def test_size_of_a_sweep() -> None:
