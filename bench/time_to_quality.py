@@ -1,7 +1,7 @@
 """How soon a codec is good: J = R + λD on Kodak against seconds of training, for three ways to train.
 
 `python -m bench.time_to_quality [--minutes 20] [--arms example adam recipe early] [--widths half full]
-[--lambdas 0.0067 0.0018] [--images 24] [--data data] [--clock wall] [--draw]`
+[--lambdas 0.0067 0.0018] [--images 24] [--data data] [--clock wall] [--set key=value …] [--draw]`
 
 Arms: `example` is CompressAI's example loop (float32, contiguous, Adam 1e-4, batches of 8 crops of 256²); `adam` is our
 step with the same optimizer, learning rate and batches; `recipe` is conf/experiment/recipe.yaml with as many updates as
@@ -9,7 +9,8 @@ fit into the time; `early` is the recipe with an eighth of the time. All see the
 are measured at the same parts of their time; measuring is not counted. The threads are those of OMP_NUM_THREADS.
 
 A finished arm is lines of time_to_quality.csv and is not trained again: the bench can be stopped and called again. It
-then draws time_to_quality.png and prints the table; `--draw` does only this.
+then draws time_to_quality.png and prints the table; `--draw` does only this. `--set` changes the recipe's arms, which
+then have the change in their name: so a choice of the recipe is tried (experiments/recipe).
 """
 
 from __future__ import annotations
@@ -61,10 +62,20 @@ _PROBED = 8  # updates of each shape by which the time of an update is found
 class Arm(NamedTuple):
     """One training."""
 
-    arm: str
+    arm: str  # with what differs from it, such as "recipe batch=16"
     width: str
     lmbda: float
     minutes: float  # of the bench: the arm `early` takes an eighth of them
+
+    @property
+    def kind(self) -> str:
+        """Which of ARMS."""
+        return self.arm.split()[0]
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """Settings of the recipe that differ; `batch` and `folder`, the only one of images, are the bench's own."""
+        return dict(change.split("=", 1) for change in self.arm.split()[1:])
 
 
 _NOW: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -109,7 +120,7 @@ class Clock:
 
     def __init__(self, arm: Arm, images: list[Tensor], clock: str = "wall") -> None:
         self.arm, self.images, self.clock, self.now = arm, images, clock, _NOW[clock]
-        self.total = 60 * arm.minutes * (EARLY if arm.arm == "early" else 1)
+        self.total = 60 * arm.minutes * (EARLY if arm.kind == "early" else 1)
         self.lines: list[Measured] = []
         self._marks = [share * self.total for share in SHARES]
         self._spent, self._since = 0.0, self.now()
@@ -135,7 +146,7 @@ class Clock:
 
 def train(arm: Arm, clock: Clock, folders: list[str]) -> None:
     """Train one arm until its clock says that the time is over."""
-    if arm.arm == "example":
+    if arm.kind == "example":
         loop = ExampleLoop(torch.device("cpu"), make=lambda: ScaleHyperprior(*WIDTHS[arm.width]), lmbda=arm.lmbda)
         batches = iter(_data(_composed(arm, folders, EXAMPLE, 10**6), 10**6).train_dataloader())
         batch, updates = next(batches), 0
@@ -144,7 +155,10 @@ def train(arm: Arm, clock: Clock, folders: list[str]) -> None:
             loop.step(batch)
             batch, updates = next(batches), updates + 1
         return
-    shapes = EXAMPLE if arm.arm == "adam" else RECIPE
+    batch, folder = arm.changes.get("batch"), arm.changes.get("folder")
+    folders = [path for path in folders if folder in (None, Path(path).name)]
+    recipe = tuple((start, crop, int(batch or size)) for start, crop, size in RECIPE)
+    shapes = EXAMPLE if arm.kind == "adam" else recipe
     steps = max(len(shapes), int(clock.total / _seconds_an_update(arm, folders, shapes, clock.now)))
     cfg = _composed(arm, folders, shapes, steps)
     module = build_networks(cfg)
@@ -178,11 +192,12 @@ def _composed(arm: Arm, folders: list[str], shapes: tuple[tuple[float, int, int]
         cfg = compose(
             "train",
             overrides=[
-                *(["experiment=recipe"] if arm.arm in ("recipe", "early") else plain),
+                *(["experiment=recipe"] if arm.kind in ("recipe", "early") else plain),
                 *("data=folder", f"data.train_dir=[{','.join(folders)}]", f"data.crop={crop}"),
                 *(f"data.batch_size={batch}", f"phases=[{', '.join(phases)}]", f"trainer.max_steps={steps}"),
                 *(f"backbone.N={n}", f"backbone.M={m}", f"objective.lmbda={arm.lmbda}", "reg.alpha=0"),
                 "testsets=[kodak]",
+                *(f"{key}={value}" for key, value in arm.changes.items() if key not in ("batch", "folder")),
             ],
         )
     return settings.resolve(cfg)
@@ -253,7 +268,7 @@ def table(lines: list[Measured]) -> str:
     """The last J of every arm, and its change against the example loop's."""
     last = {line[:4]: line for line in lines}
     shown = ["| width | λ | arm | seconds | updates | bpp | PSNR | J | against the example loop |", "|" + " --- |" * 9]
-    for key, line in sorted(last.items(), key=lambda item: (item[0][1:], ARMS.index(item[0][0]))):
+    for key, line in sorted(last.items(), key=lambda item: (item[0][1:], ARMS.index(Arm(*item[0]).kind), item[0][0])):
         example = last.get(("example", *key[1:]))
         against = f"{100 * (line.j / example.j - 1):+.1f} %" if example else "-"
         shown.append(
@@ -292,11 +307,12 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=_NOW, default="wall", help="cpu on a machine with other work: processor time"
     )
+    parser.add_argument("--set", nargs="+", default=[], metavar="key=value", help="of the recipe; also batch=, folder=")
     parser.add_argument("--draw", action="store_true", help="train nothing")
     arguments = parser.parse_args()
     resolvers.register_resolvers()
     asked = [
-        Arm(arm, width, lmbda, arguments.minutes)
+        Arm(" ".join([arm, *(arguments.set if arm in ("recipe", "early") else [])]), width, lmbda, arguments.minutes)
         for width in arguments.widths
         for lmbda in arguments.lambdas
         for arm in arguments.arms

@@ -44,6 +44,14 @@ def test_the_table_compares_with_the_example_loop() -> None:
     assert shown.count("recipe") == 1
 
 
+def test_a_changed_recipe_is_an_arm_of_its_own() -> None:
+    arm = Arm("recipe batch=16 data.train_dir=[a,b=c]", "half", 0.0067, 20)
+    assert arm.kind == "recipe"
+    assert arm.changes == {"batch": "16", "data.train_dir": "[a,b=c]"}
+    shown = table([_line("recipe", 1200.0, 1.0), _line(arm.arm, 1200.0, 2.0), _line("example", 1200.0, 4.0)])
+    assert [row.split(" | ")[2] for row in shown.splitlines()[2:]] == ["example", "recipe", arm.arm]
+
+
 def test_measuring_takes_none_of_the_time() -> None:
     clock = Clock(Arm("early", "half", 0.0067, 20), [torch.zeros(1, 3, 64, 64)])
     assert clock.total == 150
