@@ -19,6 +19,7 @@ import argparse
 import csv
 import datetime
 import math
+import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -54,7 +55,7 @@ ARMS = ("example", "adam", "recipe", "early")
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the time, at which J is measured
 EARLY = 1 / 8  # of the time
 # The recipe's crops over its updates, as in conf/experiment/recipe.yaml: from a part of them on, side and batch.
-RECIPE = ((0.0, 64, 8), (0.75, 128, 8))
+RECIPE = ((0.0, 64, 16), (0.3, 128, 8))
 EXAMPLE = ((0.0, 256, 8),)
 _PROBED = 8  # updates of each shape by which the time of an update is found
 
@@ -74,7 +75,7 @@ class Arm(NamedTuple):
 
     @property
     def changes(self) -> dict[str, str]:
-        """Settings of the recipe that differ; `batch` and `folder`, the only one of images, are the bench's own."""
+        """Settings of the recipe that differ; our own are `shapes`, which `_shapes` reads, and `folder`."""
         return dict(change.split("=", 1) for change in self.arm.split()[1:])
 
 
@@ -155,15 +156,20 @@ def train(arm: Arm, clock: Clock, folders: list[str]) -> None:
             loop.step(batch)
             batch, updates = next(batches), updates + 1
         return
-    batch, folder = arm.changes.get("batch"), arm.changes.get("folder")
+    folder, text = arm.changes.get("folder"), arm.changes.get("shapes")
     folders = [path for path in folders if folder in (None, Path(path).name)]
-    recipe = tuple((start, crop, int(batch or size)) for start, crop, size in RECIPE)
-    shapes = EXAMPLE if arm.kind == "adam" else recipe
+    shapes = EXAMPLE if arm.kind == "adam" else _shapes(text) if text else RECIPE
     steps = max(len(shapes), int(clock.total / _seconds_an_update(arm, folders, shapes, clock.now)))
     cfg = _composed(arm, folders, shapes, steps)
     module = build_networks(cfg)
     updated: Callable[[int], bool] = lambda updates: clock.updated(module.codec, updates, updates == steps)  # noqa: E731
     _fit(module, cfg, steps, updated, clock.start)
+
+
+def _shapes(text: str) -> tuple[tuple[float, int, int], ...]:
+    """Crops and batches as RECIPE has them, from such as "0:64x8/0.75:128x8"."""
+    parts = (re.fullmatch(r"([\d.]+):(\d+)x(\d+)", part) for part in text.split("/"))
+    return tuple((float(m[1]), int(m[2]), int(m[3])) for m in parts if m)
 
 
 def _seconds_an_update(
@@ -197,7 +203,7 @@ def _composed(arm: Arm, folders: list[str], shapes: tuple[tuple[float, int, int]
                 *(f"data.batch_size={batch}", f"phases=[{', '.join(phases)}]", f"trainer.max_steps={steps}"),
                 *(f"backbone.N={n}", f"backbone.M={m}", f"objective.lmbda={arm.lmbda}", "reg.alpha=0"),
                 "testsets=[kodak]",
-                *(f"{key}={value}" for key, value in arm.changes.items() if key not in ("batch", "folder")),
+                *(f"{key}={value}" for key, value in arm.changes.items() if key not in ("shapes", "folder")),
             ],
         )
     return settings.resolve(cfg)
@@ -283,7 +289,8 @@ def draw(lines: list[Measured], path: Path) -> None:
     panels = sorted({(line.width, line.lmbda) for line in lines})
     figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.6), squeeze=False, layout="constrained")
     for axis, (width, lmbda) in zip(axes[0], panels, strict=True):
-        for arm in ARMS:
+        arms = {m.arm for m in lines if (m.width, m.lmbda) == (width, lmbda)}
+        for arm in sorted(arms, key=lambda arm: (ARMS.index(arm.split()[0]), arm)):
             chosen = [m for m in lines if (m.arm, m.width, m.lmbda) == (arm, width, lmbda)]
             axis.plot([m.seconds for m in chosen], [m.j for m in chosen], marker="o", label=arm)
         axis.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="J on Kodak")
@@ -307,7 +314,7 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=_NOW, default="wall", help="cpu on a machine with other work: processor time"
     )
-    parser.add_argument("--set", nargs="+", default=[], metavar="key=value", help="of the recipe; also batch=, folder=")
+    parser.add_argument("--set", nargs="+", default=[], metavar="key=value", help="also shapes=0:64x8/0.5:128x8")
     parser.add_argument("--draw", action="store_true", help="train nothing")
     arguments = parser.parse_args()
     resolvers.register_resolvers()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.time_to_quality import Arm, Clock, Measured, append, quality, read, table
+from bench.time_to_quality import Arm, Clock, Measured, _shapes, append, quality, read, table
 
 
 class _Codec(torch.nn.Module):
@@ -45,9 +45,10 @@ def test_the_table_compares_with_the_example_loop() -> None:
 
 
 def test_a_changed_recipe_is_an_arm_of_its_own() -> None:
-    arm = Arm("recipe batch=16 data.train_dir=[a,b=c]", "half", 0.0067, 20)
+    arm = Arm("recipe shapes=0:64x8/0.5:128x4 data.train_dir=[a,b=c]", "half", 0.0067, 20)
     assert arm.kind == "recipe"
-    assert arm.changes == {"batch": "16", "data.train_dir": "[a,b=c]"}
+    assert arm.changes == {"shapes": "0:64x8/0.5:128x4", "data.train_dir": "[a,b=c]"}
+    assert _shapes(arm.changes["shapes"]) == ((0, 64, 8), (0.5, 128, 4))
     shown = table([_line("recipe", 1200.0, 1.0), _line(arm.arm, 1200.0, 2.0), _line("example", 1200.0, 4.0)])
     assert [row.split(" | ")[2] for row in shown.splitlines()[2:]] == ["example", "recipe", arm.arm]
 
