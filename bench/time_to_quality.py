@@ -54,16 +54,14 @@ WIDTHS = {"half": (64, 96), "full": (128, 192)}
 ARMS = ("example", "adam", "recipe", "early")
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the time, at which J is measured
 EARLY = 1 / 8  # of the time
-# The recipe's crops over its updates, as in conf/experiment/recipe.yaml: from a part of them on, side and batch.
-RECIPE = ((0.0, 64, 16), (0.3, 128, 8))
-EXAMPLE = ((0.0, 256, 8),)
+EXAMPLE = ((0.0, 256, 8),)  # crops over the updates: from a part of them on, side and batch
 _PROBED = 8  # updates of each shape by which the time of an update is found
 
 
 class Arm(NamedTuple):
     """One training."""
 
-    arm: str  # with what differs from it, such as "recipe batch=16"
+    arm: str  # one of ARMS, with what differs from it, such as "recipe optimizer.lr=2e-3"
     width: str
     lmbda: float
     minutes: float  # of the bench: the arm `early` takes an eighth of them
@@ -75,7 +73,7 @@ class Arm(NamedTuple):
 
     @property
     def changes(self) -> dict[str, str]:
-        """Settings of the recipe that differ; our own are `shapes`, which `_shapes` reads, and `folder`."""
+        """Settings of the recipe that differ, and `shapes` (see `shapes`)."""
         return dict(change.split("=", 1) for change in self.arm.split()[1:])
 
 
@@ -156,19 +154,29 @@ def train(arm: Arm, clock: Clock, folders: list[str]) -> None:
             loop.step(batch)
             batch, updates = next(batches), updates + 1
         return
-    folder, text = arm.changes.get("folder"), arm.changes.get("shapes")
-    folders = [path for path in folders if folder in (None, Path(path).name)]
-    shapes = EXAMPLE if arm.kind == "adam" else _shapes(text) if text else RECIPE
-    steps = max(len(shapes), int(clock.total / _seconds_an_update(arm, folders, shapes, clock.now)))
-    cfg = _composed(arm, folders, shapes, steps)
+    crops = shapes(arm)
+    steps = max(len(crops), int(clock.total / _seconds_an_update(arm, folders, crops, clock.now)))
+    cfg = _composed(arm, folders, crops, steps)
     module = build_networks(cfg)
     updated: Callable[[int], bool] = lambda updates: clock.updated(module.codec, updates, updates == steps)  # noqa: E731
     _fit(module, cfg, steps, updated, clock.start)
 
 
-def _shapes(text: str) -> tuple[tuple[float, int, int], ...]:
-    """Crops and batches as RECIPE has them, from such as "0:64x8/0.75:128x8"."""
-    parts = (re.fullmatch(r"([\d.]+):(\d+)x(\d+)", part) for part in text.split("/"))
+def shapes(arm: Arm) -> tuple[tuple[float, int, int], ...]:
+    """Crops over the updates of an arm, as EXAMPLE has them: those of conf/experiment/recipe.yaml, or of `shapes=`.
+
+    Raises:
+        ValueError: `shapes` is not such as "0:64x8/0.75:128x8".
+    """
+    if arm.kind not in ("recipe", "early"):
+        return EXAMPLE
+    if (text := arm.changes.get("shapes")) is None:
+        with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
+            cfg = settings.resolve(compose("train", overrides=["experiment=recipe"]))
+        return tuple((p.start / cfg.trainer.max_steps, p.crop, p.batch_size) for p in cfg.phases.phases)
+    parts = [re.fullmatch(r"([\d.]+):(\d+)x(\d+)", part) for part in text.split("/")]
+    if not all(parts) or not text.startswith("0:"):
+        raise ValueError(f"`shapes` (={text}) must be parts START:SIDExBATCH from 0 on, such as 0:64x8/0.75:128x8")
     return tuple((float(m[1]), int(m[2]), int(m[3])) for m in parts if m)
 
 
@@ -203,7 +211,7 @@ def _composed(arm: Arm, folders: list[str], shapes: tuple[tuple[float, int, int]
                 *(f"data.batch_size={batch}", f"phases=[{', '.join(phases)}]", f"trainer.max_steps={steps}"),
                 *(f"backbone.N={n}", f"backbone.M={m}", f"objective.lmbda={arm.lmbda}", "reg.alpha=0"),
                 "testsets=[kodak]",
-                *(f"{key}={value}" for key, value in arm.changes.items() if key not in ("shapes", "folder")),
+                *(f"{key}={value}" for key, value in arm.changes.items() if key != "shapes"),
             ],
         )
     return settings.resolve(cfg)
@@ -270,11 +278,16 @@ def append(path: Path, lines: list[Measured]) -> None:
             writer.writerow([f"{v:.4f}" if k in ("rate_bpp", "psnr_db", "j") else v for k, v in line._asdict().items()])
 
 
+def _order(arm: Arm) -> tuple[Any, ...]:
+    """By width and λ, then as in ARMS."""
+    return arm[1:], ARMS.index(arm.kind), arm.arm
+
+
 def table(lines: list[Measured]) -> str:
     """The last J of every arm, and its change against the example loop's."""
     last = {line[:4]: line for line in lines}
     shown = ["| width | λ | arm | seconds | updates | bpp | PSNR | J | against the example loop |", "|" + " --- |" * 9]
-    for key, line in sorted(last.items(), key=lambda item: (item[0][1:], ARMS.index(Arm(*item[0]).kind), item[0][0])):
+    for key, line in sorted(last.items(), key=lambda item: _order(Arm(*item[0]))):
         example = last.get(("example", *key[1:]))
         against = f"{100 * (line.j / example.j - 1):+.1f} %" if example else "-"
         shown.append(
@@ -289,10 +302,10 @@ def draw(lines: list[Measured], path: Path) -> None:
     panels = sorted({(line.width, line.lmbda) for line in lines})
     figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.6), squeeze=False, layout="constrained")
     for axis, (width, lmbda) in zip(axes[0], panels, strict=True):
-        arms = {m.arm for m in lines if (m.width, m.lmbda) == (width, lmbda)}
-        for arm in sorted(arms, key=lambda arm: (ARMS.index(arm.split()[0]), arm)):
-            chosen = [m for m in lines if (m.arm, m.width, m.lmbda) == (arm, width, lmbda)]
-            axis.plot([m.seconds for m in chosen], [m.j for m in chosen], marker="o", label=arm)
+        here = [line for line in lines if (line.width, line.lmbda) == (width, lmbda)]
+        for arm in sorted({Arm(*line[:4]) for line in here}, key=_order):
+            chosen = [line for line in here if line[:4] == arm]
+            axis.plot([m.seconds for m in chosen], [m.j for m in chosen], marker="o", label=arm.arm)
         axis.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="J on Kodak")
         axis.set_title(f"hyperprior, {width} width, λ = {lmbda:g}")
         axis.legend()
@@ -324,6 +337,11 @@ def main() -> None:
         for lmbda in arguments.lambdas
         for arm in arguments.arms
     ]
+    try:
+        for arm in asked:
+            shapes(arm)
+    except ValueError as error:
+        parser.error(str(error))
     if not arguments.draw:
         folders = [str(Path(arguments.data) / name) for name in ("bsds500", "imagenet1000")]
         (kodak,) = testsets.find(["kodak"], arguments.data, [], arguments.images)

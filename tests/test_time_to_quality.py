@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.time_to_quality import Arm, Clock, Measured, _shapes, append, quality, read, table
+from bench.time_to_quality import Arm, Clock, Measured, append, quality, read, shapes, table
+from regicomp.config import resolvers
 
 
 class _Codec(torch.nn.Module):
@@ -48,9 +49,25 @@ def test_a_changed_recipe_is_an_arm_of_its_own() -> None:
     arm = Arm("recipe shapes=0:64x8/0.5:128x4 data.train_dir=[a,b=c]", "half", 0.0067, 20)
     assert arm.kind == "recipe"
     assert arm.changes == {"shapes": "0:64x8/0.5:128x4", "data.train_dir": "[a,b=c]"}
-    assert _shapes(arm.changes["shapes"]) == ((0, 64, 8), (0.5, 128, 4))
+    assert shapes(arm) == ((0, 64, 8), (0.5, 128, 4))
     shown = table([_line("recipe", 1200.0, 1.0), _line(arm.arm, 1200.0, 2.0), _line("example", 1200.0, 4.0)])
     assert [row.split(" | ")[2] for row in shown.splitlines()[2:]] == ["example", "recipe", arm.arm]
+
+
+def test_the_recipe_s_crops_are_those_of_its_file() -> None:
+    resolvers.register_resolvers()
+    parts = shapes(Arm("early", "half", 0.0067, 20))
+    assert parts[0][0] == 0
+    assert [part[0] for part in parts] == sorted({part[0] for part in parts})
+    assert parts[-1][0] < 1
+    assert parts == shapes(Arm("recipe optimizer.lr=2e-3", "full", 0.0018, 20))
+    assert shapes(Arm("adam", "half", 0.0067, 20)) == ((0, 256, 8),)
+
+
+@pytest.mark.parametrize("text", ["64x8", "0:64x8/128x8", "0.5:64x8", ""])
+def test_crops_that_cannot_be_read_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"`shapes` \(="):
+        shapes(Arm(f"recipe shapes={text}", "half", 0.0067, 20))
 
 
 def test_measuring_takes_none_of_the_time() -> None:
