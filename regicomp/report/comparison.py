@@ -21,6 +21,7 @@ from regicomp.report.records import Family
 
 IN_DOMAIN = ("kodak", "clic", "tecnick", "photos", "bsds500")
 UNSEEN = ("screen", "satellite", "medical", "art")
+PLAIN = "plain"  # the variant of families without one
 _VALID_SHARE = 0.95  # of the replicates must have a BD-rate for an interval to be given
 
 
@@ -33,6 +34,7 @@ class Options(NamedTuple):
     allow_unequal_budgets: bool = False
     in_domain: tuple[str, ...] = IN_DOMAIN
     unseen: tuple[str, ...] = UNSEEN
+    anchor: str | None = None  # variant of the α = 0 families that all others are held against, PLAIN for none
 
 
 def domain(testset: str, options: Options) -> Literal["in-domain", "unseen"] | None:
@@ -67,17 +69,25 @@ class Comparison(NamedTuple):
     difference: tuple[Array, Array] | None  # quality in dB, and the difference in rate there in percent
 
 
-def anchors_of(family: Family, families: Iterable[Family]) -> list[Family]:
+def anchors_of(family: Family, families: Iterable[Family], variant: str | None = None) -> list[Family]:
     """The α = 0 families that a family can be compared with, the best first: without q_θ, and of the same budget.
 
-    A family of variable rate and α = 0 is held against those of fixed rate.
+    A family of variable rate and α = 0 is held against those of fixed rate, unless `variant` asks for one.
+
+    Args:
+        family: it is not among its own anchors.
+        families: all that there are.
+        variant: that the anchors must have; PLAIN for none, None for any.
     """
     alike = ("backbone", "distortion", "size")
-    rate = family.rate if family.alpha > 0 else "fixed"
+    rate = family.rate if family.alpha > 0 or variant is not None else "fixed"
     fitting = [
         f
         for f in families
-        if f.alpha == 0 and f.rate == rate and all(getattr(f, name) == getattr(family, name) for name in alike)
+        if f.alpha == 0
+        and f.rate == rate
+        and all(getattr(f, name) == getattr(family, name) for name in alike)
+        and (variant is None or (f != family and (f.variant or PLAIN) == variant))
     ]
     return sorted(
         fitting,
@@ -94,7 +104,8 @@ def anchors_of(family: Family, families: Iterable[Family]) -> list[Family]:
 def compare(found: list[Curve], options: Options) -> list[Comparison]:
     """Every family with α > 0 against its anchor, on every test set, by every metric that was measured.
 
-    And every family of variable rate with α = 0 against the fixed rate's, where there are any.
+    And every family of variable rate with α = 0 against the fixed rate's, where there are any. With `options.anchor`
+    every family, of whatever α, against the α = 0 family of this variant.
     """
     result: list[Comparison] = []
     by_key = {(c.family, c.testset): c for c in found}
@@ -103,8 +114,9 @@ def compare(found: list[Curve], options: Options) -> list[Comparison]:
             if not np.isfinite(getattr(curve, metric)).any():
                 continue
             there = [f for f, testset in by_key if testset == curve.testset]
-            candidates = anchors_of(curve.family, there)
-            if curve.family.alpha == 0 and (curve.family.rate == "fixed" or not candidates):
+            candidates = anchors_of(curve.family, there, options.anchor)
+            alone = not candidates or (curve.family.rate == "fixed" and options.anchor is None)
+            if curve.family.alpha == 0 and alone:
                 continue
             anchor = by_key[candidates[0], curve.testset] if candidates else None
             result.append(_compare(anchor, curve, metric, options))
@@ -138,7 +150,8 @@ def _compare(anchor: Curve | None, test: Curve, metric: Metric, options: Options
         difference=None,
     )
     if anchor is None:
-        return blank._replace(problems=("there is no run with α = 0 to compare it with",))
+        of_variant = "" if options.anchor is None else f" and the variant {options.anchor}"
+        return blank._replace(problems=(f"there is no run with α = 0{of_variant} to compare it with",))
     unequal = test.family.budget.differences(anchor.family.budget) + _sizes(anchor, test)
     if unequal:
         said = f"the budgets differ: {', '.join(unequal)}"

@@ -30,6 +30,7 @@ def arguments() -> argparse.ArgumentParser:
         help="no BD-rate for curves that span less (default: %(default)s dB)",
     )
     add("--allow-unequal-budgets", action="store_true", help="compare runs of different steps, data, crop or batch")
+    add("--anchor", metavar="VARIANT", help="hold all against the α = 0 runs of this variant; plain: of none")
     add("--in-domain", nargs="*", default=comparison.IN_DOMAIN, metavar="NAME", help="test sets of the in-domain mean")
     add("--unseen", nargs="*", default=comparison.UNSEEN, metavar="NAME", help="test sets of the unseen-domain mean")
     add("--images", type=int, default=3, metavar="N", help="images a test set with pictures (default: %(default)s)")
@@ -69,4 +70,5 @@ def checked(parsed: argparse.Namespace) -> comparison.Options:
         parsed.allow_unequal_budgets,
         tuple(parsed.in_domain),
         tuple(parsed.unseen),
+        parsed.anchor,
     )

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from regicomp.report import bd_rate, comparison, cost, curves, style, trainings
+from regicomp.report import bd_rate, comparison, cost, curves, lambda_control, style, trainings
 from regicomp.report.comparison import Comparison, DomainMean
 from regicomp.report.curves import TITLES
 from regicomp.report.records import Family, Measurement, Skipped
@@ -225,9 +225,12 @@ def markdown(
 
 
 def trainings_markdown(
-    comparisons: list[Comparison], spreads: list[trainings.Spread], labels: dict[Family, str]
+    comparisons: list[Comparison],
+    spreads: list[trainings.Spread],
+    controls: list[lambda_control.Control],
+    labels: dict[Family, str],
 ) -> str:
-    """trainings.md: BD-rates over trainings, and trainings of the same thing against each other."""
+    """trainings.md: BD-rates over trainings, trainings of the same thing against each other, and the λ control."""
     lines = [
         "# Trainings",
         "",
@@ -267,6 +270,26 @@ def trainings_markdown(
             needed = "over 1000" if s.needed is None else str(s.needed)
             rows.append([*about, f"{s.largest:.2f}", f"{s.deviation:.2f}", needed])
     lines += _table(heads, rows) or ["No family has two seeds.", ""]
+    if controls:
+        lines += [
+            "## The λ control",
+            "",
+            "Bits at the same λ, against α = 0, in percent by level, and the λ with which a run of α = 0 and the "
+            "variant `λ control` should have these rates. On codecs that are not done training a shift along the "
+            "curve moves the BD-rate by itself; what is left against such a run (`--anchor 'λ control'`) is no shift.",
+            "",
+        ]
+        heads = ["codec", "test set", "bits at the same λ, %", "λ of the control"]
+        rows = [
+            [
+                _plain(labels[c.family]),
+                _plain(c.testset),
+                ", ".join(signed(float(value), 1) for value in c.shift),
+                ", ".join(f"{value:.3g}" for value in c.control),
+            ]
+            for c in controls
+        ]
+        lines += _table(heads, rows)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -296,9 +319,9 @@ def method_notes(comparisons: list[Comparison], options: comparison.Options) -> 
     overlaps = f" The curves compared here share at least {min(shared):.0%} of it." if shared else ""
     return [
         "Negative numbers mean fewer bits at equal quality. The anchor of each row is the same backbone trained with "
-        "α = 0 on the same distortion, for as many steps on the same data, at fixed or at variable rate as the row's; "
-        "a codec of variable rate with α = 0 is held against those of fixed rate. Rate is real bytes on disk, headers "
-        "included.",
+        f"α = 0{'' if options.anchor is None else f', variant {options.anchor},'} on the same distortion, for as many "
+        "steps on the same data, at fixed or at variable rate as the row's; a codec of variable rate with α = 0 is "
+        "held against those of fixed rate. Rate is real bytes on disk, headers included.",
         f"BD-rate by the package bjontegaard, {METHOD_NAMES[options.method]} interpolation of log rate over quality "
         f"in dB. There is no number where a curve has fewer than {bd_rate.MIN_POINTS} points, is not monotone, spans "
         f"less than {options.min_span:g} dB, or where the curves share less than {bd_rate.MIN_OVERLAP:.0%} of the "
@@ -379,5 +402,6 @@ def write(
     _write_csv(out / "bd_rate.csv", bd_rows(comparisons, means, options, labels), BD_COLUMNS)
     write_bytes(out / "bd_rate.md", markdown(comparisons, means, options, labels, skipped).encode())
     spreads = trainings.spreads(found, options.method, options.min_span)
-    write_bytes(out / "trainings.md", trainings_markdown(comparisons, spreads, labels).encode())
+    controls = lambda_control.controls(comparisons, found, options)
+    write_bytes(out / "trainings.md", trainings_markdown(comparisons, spreads, controls, labels).encode())
     write_bytes(out / "cost.md", cost.markdown(cost.of(measurements)).encode())

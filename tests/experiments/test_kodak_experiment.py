@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from regicomp.report import comparison, records, style, tables, trainings
+from regicomp.report import comparison, lambda_control, records, style, tables, trainings
 from regicomp.report.curves import curves_of
 
 KODAK = Path(__file__).resolve().parents[2] / "experiments" / "kodak"
@@ -44,8 +44,10 @@ def test_trainings_are_what_the_records_say(part: str) -> None:
     folder = KODAK / part
     curves, _ = curves_of(records.collect([folder / "runs"]).measurements)
     labels = style.names(list(dict.fromkeys(c.family for c in curves)))
-    comparisons = comparison.compare(curves, comparison.Options(min_span=SPAN, replicates=100))
-    found = tables.trainings_markdown(comparisons, trainings.spreads(curves, "pchip", SPAN), labels)
+    options = comparison.Options(min_span=SPAN, replicates=100)
+    comparisons = comparison.compare(curves, options)
+    spreads, controls = trainings.spreads(curves, "pchip", SPAN), lambda_control.controls(comparisons, curves, options)
+    found = tables.trainings_markdown(comparisons, spreads, controls, labels)
     written = (folder / "trainings.md").read_text()
     number = re.compile(r"[−+]?\d+\.\d\d")
     assert number.sub("", found) == number.sub("", written)

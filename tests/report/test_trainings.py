@@ -12,7 +12,7 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regicomp.report import comparison, records, trainings
+from regicomp.report import comparison, lambda_control, records, trainings
 from regicomp.report.curves import Curve, curves_of
 
 
@@ -93,10 +93,12 @@ def test_the_tables_hold_both(tmp_path: Path) -> None:
     synthetic.sweep(tmp_path, seeds=(0, 1, 2), jitter=0.01)
     measurements = records.collect([tmp_path]).measurements
     curves, _ = curves_of(measurements)
-    compared = comparison.compare(curves, comparison.Options(replicates=100))
+    options = comparison.Options(replicates=100)
+    compared = comparison.compare(curves, options)
     labels = style.names(list(dict.fromkeys(c.family for c in curves)))
     spreads = trainings.spreads(curves, "pchip", 2.0)
-    text = tables.trainings_markdown(compared, spreads, labels)
+    controls = lambda_control.controls(compared, curves, options)
+    text = tables.trainings_markdown(compared, spreads, controls, labels)
     (c,) = (c for c in compared if c.metric == "psnr_db")
     over = trainings.over_trainings(list(c.by_seed.values()))
     assert over is not None

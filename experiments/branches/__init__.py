@@ -1,0 +1,1 @@
+"""Short branches from a well-trained codec, with and without the regularizer."""

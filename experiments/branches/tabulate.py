@@ -1,0 +1,166 @@
+"""table.md, waste.md and bits.png of the branches, from their records.
+
+`python -m experiments.branches.tabulate`, after the records are copied beside it as its README says. A folder of
+`runs/` is a branch, ARM_SEED; the arm `plain` has α = 0, and `control_ARM` too, at λ that give it the rates of ARM.
+`waste/ARM` is a record of q_θ trained beside the frozen codec of ARM, and so of T = R + H_θ.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from regicomp.utils import cli
+
+cli.quiet_libraries()
+
+import matplotlib  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from experiments import tables  # noqa: E402
+from regicomp.evaluation import record  # noqa: E402
+from regicomp.report import records  # noqa: E402
+from regicomp.report.bd_rate import Array, RdCurve, bd_rate, difference  # noqa: E402
+from regicomp.report.curves import Curve, curves_of  # noqa: E402
+from regicomp.report.tables import interval, signed  # noqa: E402
+from regicomp.report.trainings import over_trainings  # noqa: E402
+from regicomp.utils import files  # noqa: E402
+
+HERE = Path(__file__).parent
+ARMS = {
+    "mild": "α = 0.03",
+    "paper": "α = 0.1",
+    "minimized": "α = 0.1, H_θ minimized",
+}
+
+
+def _psnr(curve: Curve) -> RdCurve:
+    return curve.points("psnr_db")
+
+
+def _pooled(curve: Curve) -> RdCurve:
+    """With the PSNR of the mean squared error over all images, which is what the loss counts."""
+    rate, psnr = curve.values("psnr_db")
+    mse = (10 ** (-psnr / 10)).mean(axis=(0, 2))
+    return RdCurve(rate.mean(axis=(0, 2)), -10 * np.log10(mse))
+
+
+def _ms_ssim(curve: Curve) -> RdCurve:
+    return curve.points("ms_ssim_db")
+
+
+METRICS: dict[str, Callable[[Curve], RdCurve]] = {
+    "PSNR": _psnr,
+    "PSNR of the mean error": _pooled,
+    "MS-SSIM": _ms_ssim,
+}
+
+
+def read(folder: Path, testset: str) -> dict[str, Curve]:
+    """The arms found, each with the curves of its seeds."""
+    found: dict[str, Curve] = {}
+    for arm in sorted({path.name.rpartition("_")[0] for path in folder.iterdir() if path.is_dir()}):
+        measured = records.collect(sorted(folder.glob(f"{arm}_[0-9]*"))).measurements
+        curves, skipped = curves_of(m for m in measured if m.testset == testset)
+        if len(curves) != 1 or skipped:
+            raise ValueError(f"the records {folder / arm}_* are not one curve: {skipped or [c.family for c in curves]}")
+        found[arm] = curves[0]
+    return found
+
+
+def _saving(anchor: Curve | None, test: Curve | None, points: Callable[[Curve], RdCurve]) -> str:
+    """BD-rate over the seeds that both have, with its interval."""
+    if anchor is None or test is None:
+        return "–"
+    seeds = [seed for seed in test.seeds if seed in anchor.seeds]
+    pairs = [(points(anchor.of_seeds([seed])), points(test.of_seeds([seed]))) for seed in seeds]
+    values = [bd_rate(a, t, "pchip") for a, t in pairs]
+    over = over_trainings(values)
+    if over is None:
+        return signed(values[0])
+    return f"{signed(over.percent)} {interval(over.low, over.high)}"
+
+
+def comparisons(arms: dict[str, Curve]) -> list[dict[str, Any]]:
+    """A row for each arm and metric: against the plain branch, the control against it, and against the control."""
+    rows: list[dict[str, Any]] = []
+    for arm, about in ARMS.items():
+        if arm not in arms:
+            continue
+        plain, test, control = arms["plain"], arms[arm], arms.get(f"control_{arm}")
+        for metric, points in METRICS.items():
+            rows.append(
+                {
+                    "branch": about,
+                    "metric": metric,
+                    "against plain": _saving(plain, test, points),
+                    "λ control against plain": _saving(plain, control, points),
+                    "against the λ control": _saving(control, test, points),
+                }
+            )
+    return rows
+
+
+def _lossless(path: Path, testset: str) -> tuple[Array, Array]:
+    """R and T = R + H_θ at each level, bits per pixel (estimated), from a record with q_θ."""
+    entries = [point.testsets[testset] for point in record.points(record.read(path))]
+    rate = np.array([entry["bpp_estimated"] for entry in entries])
+    return rate, rate + np.array([entry["source_bpp"] for entry in entries])
+
+
+def waste(folder: Path, testset: str) -> list[dict[str, Any]]:
+    """A row an arm: T less that of the plain codec at the same rate, by level; none outside of its rates."""
+    plain = PchipInterpolator(*_lossless(folder / "plain" / "results.json", testset), extrapolate=False)
+    rows: list[dict[str, Any]] = []
+    for arm, about in ARMS.items():
+        path = folder / arm / "results.json"
+        if path.exists():
+            rate, whole = _lossless(path, testset)
+            more = whole - plain(rate)
+            cells = {f"level {k}": "–" if np.isnan(v) else signed(float(v), 3) for k, v in enumerate(more, 1)}
+            rows.append({"branch": about, **cells})
+    return rows
+
+
+def draw(path: Path, arms: dict[str, Curve]) -> None:
+    """Where along the curve bits are saved, against the plain branches and against the λ control."""
+    matplotlib.use("Agg")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    for axes, (metric, points) in zip(figure.subplots(1, len(METRICS)), METRICS.items(), strict=True):
+        for (arm, about), colour in zip(ARMS.items(), ("C0", "C1", "C2"), strict=True):
+            for anchor, line in (("plain", "-"), (f"control_{arm}", "--")):
+                if arm in arms and anchor in arms:
+                    quality, percent = difference(points(arms[anchor]), points(arms[arm]), "pchip")
+                    label = about if anchor == "plain" else f"{about}, against the λ control"
+                    axes.plot(quality, percent, line, color=colour, label=label)
+        axes.axhline(0, color="0.5", linewidth=0.8)
+        axes.set(xlabel=f"{metric} [dB]", ylabel="bits against α = 0 [%]")
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize="x-small")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=Path, default=HERE, help="folder with runs/ and waste/, written to too")
+    parser.add_argument("--testset", default="kodak")
+    arguments = parser.parse_args()
+    arms = read(arguments.records / "runs", arguments.testset)
+    table = tables.markdown(comparisons(arms))
+    files.write_bytes(arguments.records / "table.md", table.encode())
+    print(table)
+    if (arguments.records / "waste").exists():
+        table = tables.markdown(waste(arguments.records / "waste", arguments.testset))
+        files.write_bytes(arguments.records / "waste.md", table.encode())
+        print(table)
+    draw(arguments.records / "bits.png", arms)
+
+
+if __name__ == "__main__":
+    main()
