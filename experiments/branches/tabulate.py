@@ -130,18 +130,22 @@ def waste(folder: Path, testset: str) -> list[dict[str, Any]]:
 def draw(path: Path, arms: dict[str, Curve]) -> None:
     """Where along the curve bits are saved, against the plain branches and against the λ control."""
     matplotlib.use("Agg")
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
     for axes, (metric, points) in zip(figure.subplots(1, len(METRICS)), METRICS.items(), strict=True):
         for (arm, about), colour in zip(ARMS.items(), ("C0", "C1", "C2"), strict=True):
-            for anchor, line in (("plain", "-"), (f"control_{arm}", "--")):
-                if arm in arms and anchor in arms:
-                    quality, percent = difference(points(arms[anchor]), points(arms[arm]), "pchip")
-                    label = about if anchor == "plain" else f"{about}, against the λ control"
-                    axes.plot(quality, percent, line, color=colour, label=label)
+            control = f"control_{arm}"
+            for anchor, test, line, said in (
+                ("plain", arm, "-", about),
+                ("plain", control, ":", f"λ control of {about}"),
+                (control, arm, "--", f"{about}, against its λ control"),
+            ):
+                if anchor in arms and test in arms:
+                    quality, percent = difference(points(arms[anchor]), points(arms[test]), "pchip")
+                    axes.plot(quality, percent, line, color=colour, label=said)
         axes.axhline(0, color="0.5", linewidth=0.8)
         axes.set(xlabel=f"{metric} [dB]", ylabel="bits against α = 0 [%]")
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize="x-small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(path, dpi=110)
 
 

@@ -37,13 +37,14 @@ def report(parsed: argparse.Namespace, options: comparison.Options) -> None:
     measured, shown, lacking = _of_images(parsed, curves, collection.measurements)
     skipped += lacking
 
-    from regicomp.report import figures, page, style, tables
+    from regicomp.report import figures, other_codecs, page, style, tables
 
     families = list(dict.fromkeys(c.family for c in curves))
     labels, looks = style.names(families), style.styles(families)
     content = page.Content(collection.measurements, curves, comparisons, means, options, skipped, measured, shown)
     html = page.render(content)
-    tables.write(parsed.out, collection.measurements, curves, comparisons, means, options, skipped)
+    others = other_codecs.rows(curves, measured, options.method)
+    tables.write(parsed.out, collection.measurements, curves, comparisons, means, options, skipped, others)
     for name in dict.fromkeys(c.testset for c in curves):
         here = [c for c in curves if c.testset == name]
         of_set = [c for c in comparisons if c.testset == name]

@@ -15,7 +15,8 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m regicomp.report",
         description="Make tables, figures and a page from the records of runs.",
-        epilog="Written to --out: bd_rate.csv, .md, trainings.md, results.csv, rd_<test set>.png and .pdf, index.html.",
+        epilog="Written to --out: bd_rate.csv, .md, trainings.md, other_codecs.md, results.csv, rd_<test set>.png and "
+        ".pdf, index.html.",
     )
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUNS", help="folders searched for results.json, or such files")

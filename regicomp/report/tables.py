@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from regicomp.report import bd_rate, comparison, cost, curves, lambda_control, style, trainings
+from regicomp.report import bd_rate, comparison, cost, curves, lambda_control, other_codecs, style, trainings
 from regicomp.report.comparison import Comparison, DomainMean
 from regicomp.report.curves import TITLES
 from regicomp.report.records import Family, Measurement, Skipped
@@ -293,6 +293,32 @@ def trainings_markdown(
     return "\n".join(lines).rstrip() + "\n"
 
 
+def others_markdown(rows: list[other_codecs.Row], labels: dict[Family, str]) -> str:
+    """other_codecs.md: every curve against JPEG, WebP, AVIF and the published curve of its architecture."""
+    lines = [
+        "# Against other codecs",
+        "",
+        "In PSNR, averaged over images and seeds: BD-rate in percent, and in brackets how many dB the curve lies above "
+        "the other at the rates of its own points, from the least to the most.",
+        "",
+    ]
+    names = list(dict.fromkeys(name for row in rows for name in row.against))
+    cells: list[list[str]] = []
+    for row in rows:
+        rate, psnr = row.curve
+        about = [_plain(labels[row.family]), _plain(row.testset)]
+        about += [f"{rate.min():.3f}–{rate.max():.3f}", f"{psnr.min():.2f}–{psnr.max():.2f}"]
+        for name in names:
+            found = row.against.get(name)
+            percent = None if found is None else found.percent
+            gaps = "" if found is None else interval(found.least, found.most)
+            about.append(" ".join(filter(None, [signed(percent, 1), gaps])))
+        cells.append(about)
+    heads = ["codec", "test set", "bpp", "PSNR, dB", *(_plain(name) for name in names)]
+    lines += _table(heads, cells) or ["No classical codec was measured on these test sets.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
     """Lines of a table whose first three columns are names; none without rows."""
     if not rows:
@@ -395,8 +421,9 @@ def write(
     means: list[DomainMean],
     options: comparison.Options,
     skipped: list[Skipped],
+    others: list[other_codecs.Row],
 ) -> None:
-    """Write results.csv, bd_rate.csv, bd_rate.md, trainings.md and, apart, as it varies from run to run, cost.md."""
+    """Write results.csv, bd_rate.csv, bd_rate.md, trainings.md, other_codecs.md and, apart, as it varies, cost.md."""
     labels = style.names(list(dict.fromkeys(m.family for m in measurements)))
     _write_csv(out / "results.csv", result_rows(measurements), RESULT_COLUMNS)
     _write_csv(out / "bd_rate.csv", bd_rows(comparisons, means, options, labels), BD_COLUMNS)
@@ -404,4 +431,5 @@ def write(
     spreads = trainings.spreads(found, options.method, options.min_span)
     controls = lambda_control.controls(comparisons, found, options)
     write_bytes(out / "trainings.md", trainings_markdown(comparisons, spreads, controls, labels).encode())
+    write_bytes(out / "other_codecs.md", others_markdown(others, labels).encode())
     write_bytes(out / "cost.md", cost.markdown(cost.of(measurements)).encode())

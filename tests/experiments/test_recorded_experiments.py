@@ -1,4 +1,4 @@
-"""The figures of experiments/kodak follow from the records beside it."""
+"""The figures of an experiment follow from the records beside it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from typing import Any
 
 import pytest
 
+from experiments import tables as experiment_tables
+from experiments.branches import tabulate
 from regicomp.report import comparison, lambda_control, records, style, tables, trainings
 from regicomp.report.curves import curves_of
 
-KODAK = Path(__file__).resolve().parents[2] / "experiments" / "kodak"
-SPAN = 1.0  # the --min-span of its README's command
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+SPANS = {"kodak": 1.0, "kodak/longer": 1.0, "table": 2.0}  # --min-span of each README's command
 
 
-@pytest.mark.parametrize("part", [".", "longer"])
+@pytest.mark.parametrize("part", SPANS)
 def test_tables_are_what_the_records_say(part: str) -> None:
     """Every BD-rate and interval, of every test set and seed, is found again."""
-    folder = KODAK / part
+    folder = EXPERIMENTS / part
     collection = records.collect([folder / "runs"])
     assert not collection.skipped
     curves, skipped = curves_of(collection.measurements)
     assert not skipped
-    options = comparison.Options(min_span=SPAN)
+    options = comparison.Options(min_span=SPANS[part])
     comparisons = comparison.compare(curves, options)
     labels = style.names(list(dict.fromkeys(c.family for c in curves)))
     found = tables.bd_rows(comparisons, comparison.domain_means(comparisons, options), options, labels)
@@ -38,18 +40,24 @@ def test_tables_are_what_the_records_say(part: str) -> None:
                 assert float(value) == pytest.approx(float(expected), abs=2e-4), (_key(row), column)
 
 
-@pytest.mark.parametrize("part", [".", "longer"])
+@pytest.mark.parametrize("part", SPANS)
 def test_trainings_are_what_the_records_say(part: str) -> None:
     """The same rows, and the same numbers but for a last digit."""
-    folder = KODAK / part
+    folder = EXPERIMENTS / part
     curves, _ = curves_of(records.collect([folder / "runs"]).measurements)
     labels = style.names(list(dict.fromkeys(c.family for c in curves)))
-    options = comparison.Options(min_span=SPAN, replicates=100)
+    options = comparison.Options(min_span=SPANS[part], replicates=100)
     comparisons = comparison.compare(curves, options)
-    spreads, controls = trainings.spreads(curves, "pchip", SPAN), lambda_control.controls(comparisons, curves, options)
+    spreads = trainings.spreads(curves, "pchip", SPANS[part])
+    controls = lambda_control.controls(comparisons, curves, options)
     found = tables.trainings_markdown(comparisons, spreads, controls, labels)
-    written = (folder / "trainings.md").read_text()
-    number = re.compile(r"[−+]?\d+\.\d\d")
+    _same(found, folder / "trainings.md")
+
+
+def _same(found: str, page: Path) -> None:
+    """The page says what was found, but for a last digit."""
+    written = page.read_text()
+    number = re.compile(r"[−+]?\d+\.\d{2,3}")
     assert number.sub("", found) == number.sub("", written)
     values = [[float(v.replace("−", "-")) for v in number.findall(text)] for text in (found, written)]
     assert values[0] == pytest.approx(values[1], abs=0.011)
@@ -59,11 +67,21 @@ def _key(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in ("alpha", "testset", "metric", "seed"))
 
 
-def test_the_page_quotes_its_tables() -> None:
+@pytest.mark.parametrize("name", ["kodak", "table", "branches"])
+def test_the_page_quotes_its_tables(name: str) -> None:
     """Every number with an interval that the README gives stands in one of the tables."""
+    folder = EXPERIMENTS / name
     number = re.compile(r"[−+]\d+\.\d\d \[[^\]]+\]")
-    quoted = set(number.findall((KODAK / "README.md").read_text()))
-    pages = [*KODAK.rglob("table.md"), *KODAK.rglob("trainings.md")]
+    quoted = set(number.findall((folder / "README.md").read_text()))
+    pages = [page for kind in ("table.md", "trainings.md") for page in folder.rglob(kind)]
     there = {found for path in pages for found in number.findall(path.read_text().replace(" | [", " ["))}
     assert quoted
     assert quoted <= there
+
+
+def test_the_branches_tables_are_what_the_records_say() -> None:
+    """The BD-rates against plain branches and against the λ control, and T at equal rate, but for a last digit."""
+    folder = EXPERIMENTS / "branches"
+    arms = tabulate.read(folder / "runs", "kodak")
+    _same(experiment_tables.markdown(tabulate.comparisons(arms)), folder / "table.md")
+    _same(experiment_tables.markdown(tabulate.waste(folder / "waste", "kodak")), folder / "waste.md")
