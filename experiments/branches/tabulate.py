@@ -1,4 +1,4 @@
-"""table.md, waste.md and bits.png of the branches, from their records.
+"""table.md, images.md, waste.md and bits.png of the branches, from their records.
 
 `python -m experiments.branches.tabulate`, after the records are copied beside it as its README says. A folder of
 `runs/` is a branch, ARM_SEED; the arm `plain` has α = 0, and `control_ARM` too, at λ that give it the rates of ARM.
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
+from scipy.stats import spearmanr
 
 from regicomp.utils import cli
 
@@ -106,6 +107,32 @@ def comparisons(arms: dict[str, Curve]) -> list[dict[str, Any]]:
     return rows
 
 
+def images(arms: dict[str, Curve]) -> list[dict[str, Any]]:
+    """A row for each arm with a control and every other level: which images the regularizer gives bits, and which lose.
+
+    Differences are those to the λ control at the same level, averaged over seeds; hard and easy are the thirds of the
+    images with the lowest and the highest PSNR of the control.
+    """
+    rows: list[dict[str, Any]] = []
+    for arm, about in ARMS.items():
+        if arm not in arms or f"control_{arm}" not in arms:
+            continue
+        control, test = arms[f"control_{arm}"], arms[arm]
+        psnr = control.psnr_db.mean(axis=0)
+        rate = 100 * np.log(test.rate / control.rate).mean(axis=0)
+        better = (test.psnr_db - control.psnr_db).mean(axis=0)
+        for level in range(0, len(psnr), 2):
+            order = np.argsort(psnr[level])
+            thirds = {"hard": order[: len(order) // 3], "easy": order[-(len(order) // 3) :]}
+            row: dict[str, Any] = {"branch": about, "level": level + 1}
+            for name, third in thirds.items():
+                row[f"{name}: bits, %"] = signed(float(rate[level, third].mean()))
+                row[f"{name}: PSNR, dB"] = signed(float(better[level, third].mean()), 3)
+            row["rank correlation"] = signed(float(spearmanr(psnr[level], better[level]).statistic))
+            rows.append(row)
+    return rows
+
+
 def _lossless(path: Path, testset: str) -> tuple[Array, Array]:
     """R and T = R + H_θ at each level, bits per pixel (estimated), from a record with q_θ."""
     entries = [point.testsets[testset] for point in record.points(record.read(path))]
@@ -156,12 +183,12 @@ def main() -> None:
     parser.add_argument("--testset", default="kodak")
     arguments = parser.parse_args()
     arms = read(arguments.records / "runs", arguments.testset)
-    table = tables.markdown(comparisons(arms))
-    files.write_bytes(arguments.records / "table.md", table.encode())
-    print(table)
+    pages = {"table.md": comparisons(arms), "images.md": images(arms)}
     if (arguments.records / "waste").exists():
-        table = tables.markdown(waste(arguments.records / "waste", arguments.testset))
-        files.write_bytes(arguments.records / "waste.md", table.encode())
+        pages["waste.md"] = waste(arguments.records / "waste", arguments.testset)
+    for name, rows in pages.items():
+        table = tables.markdown(rows) if rows else "No record yet.\n"
+        files.write_bytes(arguments.records / name, table.encode())
         print(table)
     draw(arguments.records / "bits.png", arms)
 

@@ -84,4 +84,5 @@ def test_the_branches_tables_are_what_the_records_say() -> None:
     folder = EXPERIMENTS / "branches"
     arms = tabulate.read(folder / "runs", "kodak")
     _same(experiment_tables.markdown(tabulate.comparisons(arms)), folder / "table.md")
+    _same(experiment_tables.markdown(tabulate.images(arms)), folder / "images.md")
     _same(experiment_tables.markdown(tabulate.waste(folder / "waste", "kodak")), folder / "waste.md")
