@@ -1,13 +1,15 @@
 """table.md, images.md, waste.md and bits.png of the branches, from their records.
 
 `python -m experiments.branches.tabulate`, after the records are copied beside it as its README says. A folder of
-`runs/` is a branch, ARM_SEED; the arm `plain` has α = 0, and `control_ARM` too, at λ that give it the rates of ARM.
-`waste/ARM` is a record of q_θ trained beside the frozen codec of ARM, and so of T = R + H_θ.
+`runs/` is a branch, ARM_SEED, or of a codec of fixed rate ARM_LAMBDA_SEED; the arm `plain` has α = 0, and `control_ARM`
+too, at λ that give it the rates of ARM. `waste/ARM` is a record of q_θ trained beside the frozen codec of ARM, and so
+of T = R + H_θ.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,7 @@ METRICS: dict[str, Callable[[Curve], RdCurve]] = {
 def read(folder: Path, testset: str) -> dict[str, Curve]:
     """The arms found, each with the curves of its seeds."""
     found: dict[str, Curve] = {}
-    for arm in sorted({path.name.rpartition("_")[0] for path in folder.iterdir() if path.is_dir()}):
+    for arm in sorted({re.sub(r"_[\d._]+$", "", path.name) for path in folder.iterdir() if path.is_dir()}):
         measured = records.collect(sorted(folder.glob(f"{arm}_[0-9]*"))).measurements
         curves, skipped = curves_of(m for m in measured if m.testset == testset)
         if len(curves) != 1 or skipped:

@@ -39,6 +39,8 @@ def flops_a_crop(module: Any, crop: int) -> tuple[float, float]:
         crop: the crop's side in pixels.
     """
     device = next(module.codec.parameters()).device
+    if module.levels is not None:
+        module.levels.begin(0, Rows(1, here=1), device)
     shared_out, module.noise.rows = module.noise.rows, Rows(0)  # one crop is all of this batch
     x = torch.randint(0, 256, (1, 3, crop, crop), generator=torch.Generator().manual_seed(0)).float() / 255
     x = x.to(device)

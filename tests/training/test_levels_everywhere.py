@@ -135,6 +135,13 @@ def test_a_compiled_codec_follows_its_levels(resolved: Resolved) -> None:
     torch._dynamo.reset()
 
 
+def test_a_plan_of_phases_is_made(resolved: Resolved, tmp_path: Path) -> None:
+    """Batches of two sizes, each measured after the other has set its levels."""
+    settings = resolved(*USUAL, "trainer.max_steps=100", "phases=[{start:50,crop:128,batch_size:1}]")
+    found = cost_estimate.make(settings, tmp_path, build_networks(settings))
+    assert found["crops"] == 50 * settings.data.batch_size + 50
+
+
 def test_a_plan_is_made(resolved: Resolved, tmp_path: Path) -> None:
     """The cost of a run whose every image has a level; the gains are among the parameters."""
     found = [
