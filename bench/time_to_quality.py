@@ -298,17 +298,19 @@ def table(lines: list[Measured]) -> str:
 
 
 def draw(lines: list[Measured], path: Path) -> None:
-    """J against seconds, an axis a width and λ."""
+    """J against seconds, an axis a width and λ, an arm in one colour on all of them."""
     panels = sorted({(line.width, line.lmbda) for line in lines})
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.6), squeeze=False, layout="constrained")
+    arms = sorted({line.arm for line in lines}, key=lambda arm: (ARMS.index(arm.split()[0]), arm))
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.8), squeeze=False, layout="constrained")
     for axis, (width, lmbda) in zip(axes[0], panels, strict=True):
-        here = [line for line in lines if (line.width, line.lmbda) == (width, lmbda)]
-        for arm in sorted({Arm(*line[:4]) for line in here}, key=_order):
-            chosen = [line for line in here if line[:4] == arm]
-            axis.plot([m.seconds for m in chosen], [m.j for m in chosen], marker="o", label=arm.arm)
+        for colour, arm in enumerate(arms):
+            chosen = [line for line in lines if (line.width, line.lmbda, line.arm) == (width, lmbda, arm)]
+            axis.plot([m.seconds for m in chosen], [m.j for m in chosen], marker="o", color=f"C{colour}", label=arm)
         axis.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="J on Kodak")
-        axis.set_title(f"hyperprior, {width} width, λ = {lmbda:g}")
-        axis.legend()
+        axis.set_yticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+        axis.set_yticks([], minor=True)
+        axis.set_title(f"hyperprior, {width} width, λ = {lmbda:g}", fontsize="medium")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(arms))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
