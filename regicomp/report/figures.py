@@ -125,6 +125,12 @@ def _draw_differences(axes: Axes, chosen: list[Comparison], looks: dict[Family, 
     axes.set_axisbelow(True)
 
 
+def _legend_columns(labels: list[str], inches: float) -> int:
+    """Columns that labels of this length leave room for, at most three."""
+    of_one = 0.6 + 0.062 * max(map(len, labels), default=1)  # handle, gaps and text
+    return max(1, min(3, len(labels), int(inches / of_one)))
+
+
 def draw(
     out: Path,
     curves: list[Curve],
@@ -164,7 +170,7 @@ def draw(
             handles=list(handles.values()),
             labels=list(handles),
             loc="outside lower center",
-            ncols=min(3 if columns == 2 else 2, max(1, len(handles))),
+            ncols=_legend_columns(list(handles), 3.45 * columns),
             handlelength=4.2,
         )
         counts = " or ".join(map(str, sorted({len(c.images) for c in curves})))

@@ -44,13 +44,14 @@ class Style(NamedTuple):
 def styles(families: list[Family]) -> dict[Family, Style]:
     """A style for each family, stable under their order."""
     backbones = sorted({f.backbone for f in families})
-    kinds = list(dict.fromkeys(_kind(f) for f in sorted(families, key=lambda f: f.alpha) if f.alpha > 0))
+    rising = sorted(families, key=lambda f: (f.alpha == 0, f.alpha))
+    kinds = list(dict.fromkeys(_kind(f) for f in rising if f.alpha > 0 or f.variant is not None))
     result: dict[Family, Style] = {}
     for family in families:
         plain = family.alpha == 0
-        rank = 0 if plain else 1 + kinds.index(_kind(family))
+        rank = 1 + kinds.index(_kind(family)) if _kind(family) in kinds else 0
         several = len(backbones) > 1
-        dash = "dash" if plain else DASHES[(rank - 1) % len(DASHES) if several else 0]
+        dash = "dash" if rank == 0 else DASHES[(rank - 1) % len(DASHES) if several else 0]
         # Families that differ in their budget alone keep colour and dash and differ by marker.
         twins = [f for f in families if (f.backbone, _kind(f)) == (family.backbone, _kind(family))]
         marker = MARKERS[(rank + 3 * twins.index(family)) % len(MARKERS)]

@@ -48,7 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_files(made: tuple[Path, str]) -> None:
     """Tables, figures and page are there."""
-    expected = {"bd_rate.csv", "bd_rate.md", "trainings.md", "results.csv", "cost.md", "index.html"}
+    expected = {"bd_rate.csv", "bd_rate.md", "other_codecs.md", "trainings.md", "results.csv", "cost.md", "index.html"}
     expected |= {f"rd_{name}.{suffix}" for name in ("kodak", "ood_art") for suffix in ("png", "pdf")}
     assert {path.name for path in made[0].iterdir()} == expected
     with Image.open(made[0] / "rd_kodak.png") as image:
