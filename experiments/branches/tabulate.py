@@ -64,15 +64,15 @@ METRICS: dict[str, Callable[[Curve], RdCurve]] = {
 }
 
 
-def read(folder: Path, testset: str) -> dict[str, Curve]:
-    """The arms found, each with the curves of its seeds."""
-    found: dict[str, Curve] = {}
+def read(folder: Path) -> dict[str, dict[str, Curve]]:
+    """By test set the arms found, each with the curves of its seeds."""
+    found: dict[str, dict[str, Curve]] = {}
     for arm in sorted({re.sub(r"_[\d._]+$", "", path.name) for path in folder.iterdir() if path.is_dir()}):
-        measured = records.collect(sorted(folder.glob(f"{arm}_[0-9]*"))).measurements
-        curves, skipped = curves_of(m for m in measured if m.testset == testset)
-        if len(curves) != 1 or skipped:
-            raise ValueError(f"the records {folder / arm}_* are not one curve: {skipped or [c.family for c in curves]}")
-        found[arm] = curves[0]
+        curves, skipped = curves_of(records.collect(sorted(folder.glob(f"{arm}_[0-9]*"))).measurements)
+        for curve in curves:
+            if skipped or arm in found.get(curve.testset, {}):
+                raise ValueError(f"the records {folder / arm}_* are not one curve: {skipped or curve.family}")
+            found.setdefault(curve.testset, {})[arm] = curve
     return found
 
 
@@ -178,21 +178,30 @@ def draw(path: Path, arms: dict[str, Curve]) -> None:
     figure.savefig(path, dpi=110)
 
 
+def pages(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each page; of several test sets the BD-rates alone."""
+    found = read(folder / "runs")
+    if len(found) > 1:
+        return {"table.md": [{"test set": t} | row for t, arms in found.items() for row in comparisons(arms)]}
+    ((testset, arms),) = found.items()
+    rows = {"table.md": comparisons(arms), "images.md": images(arms)}
+    if (folder / "waste").exists():
+        rows["waste.md"] = waste(folder / "waste", testset)
+    return rows
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=HERE, help="folder with runs/ and waste/, written to too")
-    parser.add_argument("--testset", default="kodak")
-    arguments = parser.parse_args()
-    arms = read(arguments.records / "runs", arguments.testset)
-    pages = {"table.md": comparisons(arms), "images.md": images(arms)}
-    if (arguments.records / "waste").exists():
-        pages["waste.md"] = waste(arguments.records / "waste", arguments.testset)
-    for name, rows in pages.items():
+    folder = parser.parse_args().records
+    for name, rows in pages(folder).items():
         table = tables.markdown(rows) if rows else "No record yet.\n"
-        files.write_bytes(arguments.records / name, table.encode())
+        files.write_bytes(folder / name, table.encode())
         print(table)
-    draw(arguments.records / "bits.png", arms)
+    found = read(folder / "runs")
+    if len(found) == 1:
+        draw(folder / "bits.png", *found.values())
 
 
 if __name__ == "__main__":

@@ -193,6 +193,10 @@ def _check_regularizer(settings: Settings) -> None:
         )
     if reg.feed == "rounded" and settings.compile:
         raise ValueError("`reg.feed` (=rounded) must be noisy with compile=true: a compiled codec hides its latents")
+    if reg.feed == "rounded" and settings.quantization == "mixed":
+        raise ValueError(
+            "`reg.feed` (=rounded) must be noisy with quantization=mixed: q_θ sees what g_s decodes anyway"
+        )
 
 
 def _check_fixed_codec(settings: Settings) -> None:

@@ -51,6 +51,8 @@ def config_hash(composed: Mapping[str, Any]) -> str:
         for key, usual in {"name": "adam", "betas": [0.9, 0.999], "warmup": 0}.items():
             if optimizer.get(key) == usual:
                 del optimizer[key]
+    if plain.get("quantization") == "noise":
+        plain.pop("quantization")
     if not plain.get("average", {}).get("decay"):
         plain.pop("average", None)
     for group, keys in _NOT_PART_OF_THE_RESULT_IN.items():

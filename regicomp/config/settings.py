@@ -242,6 +242,7 @@ class Settings:
     size: str = one_of("paper", "half", "tiny")
     seed: int = integer(0, 2**63 - 1)
     variant: str | None = string(null=True)  # resolved: the unusual settings of a regularized run, where null
+    quantization: str = one_of("noise", "mixed")
     backbone: ClassSpec = class_spec(N=an_integer(1), M=an_integer(1))
     source: ClassSpec | None = class_spec(  # resolved: None where no q_θ is built
         patch=an_integer(1),

@@ -75,6 +75,7 @@ def build_networks(settings: Settings) -> RegularizedCodec:
         order=reg.order,
         form=reg.form,
         source_steps=reg.source_steps,
+        quantization=settings.quantization,
         feed=reg.feed,
         accumulate=settings.trainer.accumulate_grad_batches,
         phases=phases,

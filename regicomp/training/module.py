@@ -26,7 +26,7 @@ from regicomp.training.averaging import Average
 from regicomp.training.levels import Levels
 from regicomp.training.nonfinite_guard import Guard
 from regicomp.training.optimizers import Method
-from regicomp.training.quantization import BatchNoise, RoundedReconstruction, noise_seed, share
+from regicomp.training.quantization import BatchNoise, RoundedReconstruction, decode_rounded, noise_seed, share
 
 
 class Optimization(NamedTuple):
@@ -45,6 +45,7 @@ class Optimization(NamedTuple):
     order: str = "codec_first"  # or "source_first"
     form: str = "one_pass"  # or "two_pass"
     source_steps: int = 1
+    quantization: str = "noise"  # or "mixed": g_s decodes rounded latents
     feed: str = "noisy"  # or "rounded": the reconstruction that q_θ sees
     accumulate: int = 1  # parts that each update's batch is computed in, one after another
     phases: Phases | None = None  # learning rates by codec update, in place of `lr` and `source_lr`
@@ -125,6 +126,8 @@ class RegularizedCodec(LightningModule):
         keep_entropy_in_float32(codec)
         without_read_backs(codec)
         self.noise = BatchNoise(codec)
+        if optimization.quantization == "mixed":
+            decode_rounded(codec)
         fed_otherwise = regularizer is not None and optimization.feed == "rounded"
         self.rounded = RoundedReconstruction(codec) if fed_otherwise else None
         self.phi = trainable(codec)

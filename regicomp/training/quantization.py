@@ -102,28 +102,27 @@ class _Quantizer:
         return type(self.module).quantize(self.module, inputs, mode, means)
 
 
-class RoundedReconstruction:
-    """Gives x̂ from rounded latents, straight-through, for the latest forward pass of a codec trained with noise.
+class RoundedLatents:
+    """ŷ rounded, straight-through, of the latest forward pass of a codec trained with noise.
 
-    Call it after the codec; the gradient of rounding is taken to be one, so it reaches the analysis transform. Costs a
-    second synthesis transform an update.
+    The gradient of rounding is taken to be one, so it reaches the analysis transform.
 
     Args:
         codec: with a synthesis transform `g_s` and one `gaussian_conditional` for all of its latent, as CompressAI's
             hyperprior, autoregressive and attention codecs; its `quantize` is listened to.
+        setting: that asks for it, such as "`reg.feed` (=rounded) must be noisy".
 
     Raises:
         ValueError: the codec is built otherwise. ELIC and MLIC++ decode rounded latents in training already.
     """
 
-    def __init__(self, codec: nn.Module) -> None:
+    def __init__(self, codec: nn.Module, setting: str) -> None:
         model = getattr(codec, "gaussian_conditional", None)
         if not isinstance(model, GaussianConditional) or not hasattr(codec, "g_s"):
             raise ValueError(
-                f"`reg.feed` (=rounded) must be noisy with {type(codec).__name__}: only codecs with g_s and one "
-                "gaussian_conditional can be decoded a second time (ELIC and MLIC++ train on rounded latents anyway)"
+                f"{setting} with {type(codec).__name__}: only codecs with g_s and one gaussian_conditional can be "
+                "decoded from latents rounded afterwards (ELIC and MLIC++ train on rounded latents anyway)"
             )
-        self.codec: Any = codec
         self._latest: tuple[Tensor, Tensor | None] | None = None
         self._quantize = model.quantize
         model.quantize = self._listen
@@ -133,10 +132,52 @@ class RoundedReconstruction:
             self._latest = inputs, means
         return self._quantize(inputs, mode, means)
 
-    def __call__(self) -> Tensor:
-        """x̂ from the rounded latents of the codec's latest forward pass in training, (B, 3, H, W), float32."""
+    def take(self) -> Tensor:
+        """Those of the codec's latest forward pass in training, once, (B, M, H/16, W/16)."""
         if self._latest is None:
             raise RuntimeError("the codec has not run in training mode since its latest rounded reconstruction")
         (y, means), self._latest = self._latest, None
         rounded = self._quantize(y, "dequantize", means)
-        return self.codec.g_s(y + (rounded - y).detach()).float()
+        return y + (rounded - y).detach()
+
+
+class RoundedReconstruction:
+    """Gives x̂ from rounded latents for the latest forward pass of a codec trained with noise.
+
+    Call it after the codec. Costs a second synthesis transform an update.
+
+    Args:
+        codec: as `RoundedLatents` takes it.
+
+    Raises:
+        ValueError: the codec is built otherwise.
+    """
+
+    def __init__(self, codec: nn.Module) -> None:
+        self.latents = RoundedLatents(codec, "`reg.feed` (=rounded) must be noisy")
+        self.codec: Any = codec
+
+    def __call__(self) -> Tensor:
+        """x̂ from the rounded latents of the codec's latest forward pass in training, (B, 3, H, W), float32."""
+        return self.codec.g_s(self.latents.take()).float()
+
+
+def decode_rounded(codec: nn.Module) -> None:
+    """In training, from now on, g_s decodes rounded latents, while the likelihoods are still those of noisy ones.
+
+    "Mixed quantization" (Minnen and Singh 2020): D is then that of coding, but for noise in the predicted means.
+
+    Args:
+        codec: as `RoundedLatents` takes it; changed in place.
+
+    Raises:
+        ValueError: the codec is built otherwise.
+    """
+    latents = RoundedLatents(codec, "`quantization` (=mixed) must be noise")
+
+    @torch.compiler.disable
+    def replace(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        return (latents.take(), *args[1:]) if module.training else None
+
+    network: Any = codec
+    network.g_s.register_forward_pre_hook(replace, prepend=True)  # before the gains of a variable rate

@@ -388,6 +388,7 @@ def _about(settings: Settings, module: RegularizedCodec) -> dict[str, Any]:
         "rollbacks": module.guard.read().lowered,
         "optimizer": settings.optimizer.name,
         "average": settings.average.decay,
+        **({} if settings.quantization == "noise" else {"quantization": settings.quantization}),
         "precision": _computing(settings).lightning,
         "config_hash": settings.config_hash,
         **({} if settings.license is None else {"license": settings.license}),

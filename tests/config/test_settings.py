@@ -44,6 +44,7 @@ WRONG = [
     ("quality=0", "quality", "from 1 to 8"),
     ("quality=9", "quality", "from 1 to 8"),
     ("quality=high", "quality", "from 1 to 8"),
+    ("quantization=rounded", "quantization", "noise, mixed"),
     ("size=huge", "size", "paper, half, tiny"),
     ("seed=-1", "seed", "from 0"),
     ("seed=1.5", "seed", "integer"),

@@ -83,8 +83,5 @@ def test_the_page_quotes_its_tables(name: str) -> None:
 @pytest.mark.parametrize("folder", BRANCHES, ids=lambda path: path.name)
 def test_the_branches_tables_are_what_the_records_say(folder: Path) -> None:
     """The BD-rates against plain branches and against the λ control, and T at equal rate, but for a last digit."""
-    arms = tabulate.read(folder / "runs", "kodak")
-    _same(experiment_tables.markdown(tabulate.comparisons(arms)), folder / "table.md")
-    _same(experiment_tables.markdown(tabulate.images(arms)), folder / "images.md")
-    if (folder / "waste").exists():
-        _same(experiment_tables.markdown(tabulate.waste(folder / "waste", "kodak")), folder / "waste.md")
+    for name, rows in tabulate.pages(folder).items():
+        _same(experiment_tables.markdown(rows), folder / name)

@@ -73,7 +73,9 @@ def test_one_pass_equals_two_pass_under_every_optimizer(resolved: Resolved, name
     assert _distance(_copies(one.phi), _copies(adam.phi)) > 1e-4
 
 
-@pytest.mark.parametrize("unusual", ["reg.project=true", "reg.per_image=true", "reg.feed=rounded"])
+@pytest.mark.parametrize(
+    "unusual", ["reg.project=true", "reg.per_image=true", "reg.feed=rounded", "quantization=mixed"]
+)
 def test_unusual_shapes_act_and_have_both_forms(resolved: Resolved, unusual: str) -> None:
     short = ("trainer.max_steps=6", "reg.warmup_steps=1", "optimizer.lr=1e-3")
     one = fit(resolved(*short, unusual, "reg.form=one_pass"))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from regicomp.config.settings import Settings
 from regicomp.training.build import build_networks
 from regicomp.training.profiling import flops_a_crop
-from regicomp.training.quantization import RoundedReconstruction, Rows, noise_seed, share
+from regicomp.training.quantization import RoundedReconstruction, Rows, decode_rounded, noise_seed, share
 
 Resolved = Callable[..., Settings]
 BACKBONES = ("hyperprior", "autoregressive", "attention", "elic", "mlicpp")
@@ -121,6 +121,31 @@ def test_each_forward_pass_is_decoded_once() -> None:
         rounded()
 
 
+@pytest.mark.parametrize("backbone", ["hyperprior", "autoregressive", "attention"])
+def test_mixed_quantization_decodes_rounded_latents_and_counts_noisy_ones(resolved: Resolved, backbone: str) -> None:
+    """x̂ is the second reconstruction of a codec that decodes noise, R is its R, at variable rate, too."""
+    settings = (f"backbone={backbone}", "rate=variable", "rate.lambdas=[0.01,0.1]", "rate.gains=[30,60]", "reg.alpha=0")
+    codec = build_networks(resolved(*settings)).codec
+    mixed = build_networks(resolved(*settings, "quantization=mixed"))
+    codec.load_state_dict(mixed.codec.state_dict())
+    rounded = RoundedReconstruction(codec.train())
+    x = torch.rand(2, 3, 64, 64)
+    outs: list[Any] = []
+    for network in (codec, mixed.train().codec):
+        torch.manual_seed(1)
+        outs.append(network(x))
+    noisy, found = outs
+    assert not torch.allclose(found["x_hat"], noisy["x_hat"])
+    assert torch.equal(found["x_hat"], rounded())
+    assert torch.equal(found["likelihoods"]["y"], noisy["likelihoods"]["y"])
+    found["x_hat"].square().sum().backward()
+    assert all(float(p.grad.abs().max()) > 0 for p in mixed.codec.g_a.parameters())
+    with torch.no_grad():
+        assert torch.equal(*(network.eval()(x)["x_hat"] for network in (codec, mixed.codec)))
+
+
 def test_codecs_without_one_latent_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`quantization` \(=mixed\) must be noise with"):
+        decode_rounded(nn.Identity())
     with pytest.raises(ValueError, match=r"`reg\.feed` \(=rounded\) must be noisy with"):
         RoundedReconstruction(nn.Identity())
