@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from experiments import tables as experiment_tables
-from experiments.branches import tabulate
+from experiments.branches import rounding, tabulate
 from regicomp.report import comparison, lambda_control, records, style, tables, trainings
 from regicomp.report.curves import curves_of
 
@@ -74,7 +74,7 @@ def test_the_page_quotes_its_tables(name: str) -> None:
     folder = EXPERIMENTS / name
     number = re.compile(r"[−+]\d+\.\d\d \[[^\]]+\]")
     quoted = set(number.findall((folder / "README.md").read_text()))
-    pages = [page for kind in ("table.md", "trainings.md") for page in folder.rglob(kind)]
+    pages = [page for kind in ("table.md", "trainings.md", "rounding.md") for page in folder.rglob(kind)]
     there = {found for path in pages for found in number.findall(path.read_text().replace(" | [", " ["))}
     assert quoted
     assert quoted <= there
@@ -85,3 +85,9 @@ def test_the_branches_tables_are_what_the_records_say(folder: Path) -> None:
     """The BD-rates against plain branches and against the λ control, and T at equal rate, but for a last digit."""
     for name, rows in tabulate.pages(folder).items():
         _same(experiment_tables.markdown(rows), folder / name)
+
+
+def test_the_page_on_rounding_is_what_its_measurements_say() -> None:
+    """BD-rates with noise and rounded, and how far the two lie apart, but for a last digit."""
+    folder = EXPERIMENTS / "branches"
+    _same(rounding.page(rounding.read(folder / "rounding.csv")), folder / "rounding.md")
