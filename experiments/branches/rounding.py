@@ -31,6 +31,11 @@ from regicomp.utils import files
 
 HERE = Path(__file__).parent
 WAYS = ("noise", "rounding")
+VIEWS = {  # of the rate and of the squared error
+    "noise": ("noise", "noise"),  # what training sees
+    "noise in the rate alone": ("noise", "rounding"),  # what it sees with quantization=mixed
+    "rounding": ("rounding", "rounding"),  # what is coded
+}
 SEEDS = 10  # at most
 
 
@@ -73,9 +78,9 @@ def _values(rows: list[dict[str, Any]], codec: str, column: str) -> Any:
     return np.array([float(row[column]) for row in rows if row["codec"] == codec])
 
 
-def _curve(rows: list[dict[str, Any]], codec: str, way: str) -> RdCurve:
-    error = _values(rows, codec, f"squared error, {way}")
-    return RdCurve(_values(rows, codec, f"bpp, {way}"), 10 * np.log10(255**2 / error))
+def _curve(rows: list[dict[str, Any]], codec: str, rate: str, distortion: str) -> RdCurve:
+    error = _values(rows, codec, f"squared error, {distortion}")
+    return RdCurve(_values(rows, codec, f"bpp, {rate}"), 10 * np.log10(255**2 / error))
 
 
 def gaps(rows: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
@@ -106,12 +111,12 @@ def savings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             if not seeds:
                 continue
             row = {"branch": _about(test), "against": "plain" if anchor == "plain" else "its λ control"}
-            for way in WAYS:
-                pairs = [[_curve(rows, f"{name}_{s}", way) for name in (anchor, test)] for s in seeds]
+            for view, ways in VIEWS.items():
+                pairs = [[_curve(rows, f"{name}_{s}", *ways) for name in (anchor, test)] for s in seeds]
                 values = [bd_rate(pair[0], pair[1], "pchip") for pair in pairs]
                 over = over_trainings(values)
                 said = f"{signed(over.percent)} {interval(over.low, over.high)}" if over else signed(values[0])
-                row[f"BD-rate with {way}"] = said
+                row[f"BD-rate with {view}"] = said
             found.append(row | {"seeds": str(len(seeds))})
     return found
 
