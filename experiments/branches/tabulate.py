@@ -39,7 +39,13 @@ ARMS = {
     "mild": "α = 0.03",
     "paper": "α = 0.1",
     "minimized": "α = 0.1, H_θ minimized",
+    "mixed": "α = 0, quantization=mixed",
+    "first_half": "α = 0.1, first half only",
+    "second_half": "α = 0.1, second half only",
+    "pressure": "ρ = 0.1",
+    "rounded": "α = 0.1, q_θ sees rounded latents",
 }
+SHAPES = ("first_half", "second_half", "pressure", "rounded")  # of α = 0.1, held against its λ control
 
 
 def _psnr(curve: Curve) -> RdCurve:
@@ -95,7 +101,8 @@ def comparisons(arms: dict[str, Curve]) -> list[dict[str, Any]]:
     for arm, about in ARMS.items():
         if arm not in arms:
             continue
-        plain, test, control = arms["plain"], arms[arm], arms.get(f"control_{arm}")
+        plain, test = arms["plain"], arms[arm]
+        control = arms.get("control_paper" if arm in SHAPES else f"control_{arm}")
         for metric, points in METRICS.items():
             rows.append(
                 {
@@ -161,7 +168,7 @@ def draw(path: Path, arms: dict[str, Curve]) -> None:
     matplotlib.use("Agg")
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     for axes, (metric, points) in zip(figure.subplots(1, len(METRICS)), METRICS.items(), strict=True):
-        for (arm, about), colour in zip(ARMS.items(), ("C0", "C1", "C2"), strict=True):
+        for k, (arm, about) in enumerate(ARMS.items()):
             control = f"control_{arm}"
             for anchor, test, line, said in (
                 ("plain", arm, "-", about),
@@ -170,7 +177,7 @@ def draw(path: Path, arms: dict[str, Curve]) -> None:
             ):
                 if anchor in arms and test in arms:
                     quality, percent = difference(points(arms[anchor]), points(arms[test]), "pchip")
-                    axes.plot(quality, percent, line, color=colour, label=said)
+                    axes.plot(quality, percent, line, color=f"C{k}", label=said)
         axes.axhline(0, color="0.5", linewidth=0.8)
         axes.set(xlabel=f"{metric} [dB]", ylabel="bits against α = 0 [%]")
         axes.grid(alpha=0.3)
