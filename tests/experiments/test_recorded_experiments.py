@@ -15,7 +15,7 @@ from regicomp.report import comparison, lambda_control, records, style, tables, 
 from regicomp.report.curves import curves_of
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-BRANCHES = sorted(runs.parent for runs in (EXPERIMENTS / "branches").rglob("runs"))
+BRANCHES = sorted(runs.parent for part in ("branches", "why") for runs in (EXPERIMENTS / part).rglob("runs"))
 SPANS = {"kodak": 1.0, "kodak/longer": 1.0, "table": 2.0}  # --min-span of each README's command
 
 
@@ -87,7 +87,7 @@ def test_the_branches_tables_are_what_the_records_say(folder: Path) -> None:
         _same(experiment_tables.markdown(rows), folder / name)
 
 
-def test_the_page_on_rounding_is_what_its_measurements_say() -> None:
+@pytest.mark.parametrize("measured", sorted(EXPERIMENTS.rglob("rounding.csv")), ids=lambda path: path.parent.name)
+def test_the_page_on_rounding_is_what_its_measurements_say(measured: Path) -> None:
     """BD-rates with noise and rounded, and how far the two lie apart, but for a last digit."""
-    folder = EXPERIMENTS / "branches"
-    _same(rounding.page(rounding.read(folder / "rounding.csv")), folder / "rounding.md")
+    _same(rounding.page(rounding.read(measured)), measured.with_name("rounding.md"))
