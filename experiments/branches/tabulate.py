@@ -191,7 +191,9 @@ def pages(folder: Path) -> dict[str, list[dict[str, Any]]]:
     if len(found) > 1:
         return {"table.md": [{"test set": t} | row for t, arms in found.items() for row in comparisons(arms)]}
     ((testset, arms),) = found.items()
-    rows = {"table.md": comparisons(arms), "images.md": images(arms)}
+    rows = {"table.md": comparisons(arms)}
+    if by_image := images(arms):
+        rows["images.md"] = by_image
     if (folder / "waste").exists():
         rows["waste.md"] = waste(folder / "waste", testset)
     return rows
@@ -203,7 +205,7 @@ def main() -> None:
     parser.add_argument("--records", type=Path, default=HERE, help="folder with runs/ and waste/, written to too")
     folder = parser.parse_args().records
     for name, rows in pages(folder).items():
-        table = tables.markdown(rows) if rows else "No record yet.\n"
+        table = tables.markdown(rows)
         files.write_bytes(folder / name, table.encode())
         print(table)
     found = read(folder / "runs")
