@@ -84,7 +84,7 @@ def _curve(rows: list[dict[str, Any]], codec: str, rate: str, distortion: str) -
 
 
 def gaps(rows: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
-    """What noise has more than rounding, in percent by level, for each codec of a seed."""
+    """Rows of the excess of noise over rounding, in percent by level, for each codec of a seed."""
     found: list[dict[str, Any]] = []
     for codec in dict.fromkeys(row["codec"] for row in rows):
         if codec.endswith(f"_{seed}"):

@@ -1,4 +1,4 @@
-"""What training sees of rate and error beside what coding has."""
+"""Rate and error as training sees them beside those of coding."""
 
 import numpy as np
 import pytest
