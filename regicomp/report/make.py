@@ -37,7 +37,7 @@ def report(parsed: argparse.Namespace, options: comparison.Options) -> None:
     measured, shown, lacking = _of_images(parsed, curves, collection.measurements)
     skipped += lacking
 
-    from regicomp.report import figures, other_codecs, page, style, tables
+    from regicomp.report import figures, other_codecs, page, style, tables, terminal
 
     families = list(dict.fromkeys(c.family for c in curves))
     labels, looks = style.names(families), style.styles(families)
@@ -50,8 +50,8 @@ def report(parsed: argparse.Namespace, options: comparison.Options) -> None:
         of_set = [c for c in comparisons if c.testset == name]
         figures.draw(parsed.out, here, of_set, measured.get(name, {}), labels, looks)
     page.write(parsed.out / "index.html", html)
-    tables.print_bd(comparisons, means, options, labels)
-    tables.print_skipped(skipped)
+    terminal.print_bd(comparisons, means, options, labels)
+    terminal.print_skipped(skipped)
     print(f"report: {parsed.out / 'index.html'}")
 
 

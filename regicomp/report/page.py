@@ -16,7 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from regicomp.data.images import Pixels
-from regicomp.report import comparison, pictures, published, style, tables
+from regicomp.report import comparison, csv_rows, pictures, published, style, tables
 from regicomp.report.comparison import Comparison, DomainMean
 from regicomp.report.curves import METRICS, TITLES, Curve
 from regicomp.report.records import Family, Measurement, Skipped
@@ -336,7 +336,7 @@ def render(content: Content) -> str:
         data=data,
         sets=sets,
         bd_tables=_bd_tables(content, labels),
-        results=tables.result_rows(content.measurements),
+        results=csv_rows.result_rows(content.measurements),
         runs=len({m.label for m in content.measurements}),
         backbones=sorted({m.family.backbone for m in content.measurements}),
         seeds=sorted({m.seed for m in content.measurements}),

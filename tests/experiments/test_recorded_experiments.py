@@ -11,7 +11,7 @@ import pytest
 
 from experiments import tables as experiment_tables
 from experiments.branches import rounding, tabulate
-from regicomp.report import comparison, lambda_control, records, style, tables, trainings
+from regicomp.report import comparison, csv_rows, lambda_control, records, style, tables, trainings
 from regicomp.report.curves import curves_of
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -30,7 +30,7 @@ def test_tables_are_what_the_records_say(part: str) -> None:
     options = comparison.Options(min_span=SPANS[part])
     comparisons = comparison.compare(curves, options)
     labels = style.names(list(dict.fromkeys(c.family for c in curves)))
-    found = tables.bd_rows(comparisons, comparison.domain_means(comparisons, options), options, labels)
+    found = csv_rows.bd_rows(comparisons, comparison.domain_means(comparisons, options), options, labels)
     written = list(csv.DictReader((folder / "bd_rate.csv").read_text().splitlines()))
     assert [_key(row) for row in found] == [_key(row) for row in written]
     for row, there in zip(found, written, strict=True):

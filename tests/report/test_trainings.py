@@ -88,7 +88,7 @@ def test_fewer_than_two_or_a_missing_number_has_no_interval() -> None:
 
 def test_the_tables_hold_both(tmp_path: Path) -> None:
     """trainings.md has the BD-rate over trainings and the spread of the plain ones; bd_rate.csv the former."""
-    from regicomp.report import style, tables
+    from regicomp.report import csv_rows, style, tables
 
     synthetic.sweep(tmp_path, seeds=(0, 1, 2), jitter=0.01)
     measurements = records.collect([tmp_path]).measurements
@@ -104,7 +104,7 @@ def test_the_tables_hold_both(tmp_path: Path) -> None:
     assert over is not None
     assert f"| 3 | {tables.signed(over.percent)} | {tables.interval(over.low, over.high)} |" in text
     assert text.count("| kodak | PSNR | 3 |") == 3  # the comparison, and both families' spreads
-    rows = tables.bd_rows(compared, [], comparison.Options(), labels)
+    rows = csv_rows.bd_rows(compared, [], comparison.Options(), labels)
     (row,) = (row for row in rows if row["metric"] == "psnr_db" and row["seed"] == "all")
     assert float(row["trainings_low_95"]) == pytest.approx(over.low, abs=1e-3)
     json.dumps(rows)  # nothing but plain values
