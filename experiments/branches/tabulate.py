@@ -88,11 +88,13 @@ def _saving(anchor: Curve | None, test: Curve | None, points: Callable[[Curve], 
         return "–"
     seeds = [seed for seed in test.seeds if seed in anchor.seeds]
     pairs = [(points(anchor.of_seeds([seed])), points(test.of_seeds([seed]))) for seed in seeds]
-    values = [bd_rate(a, t, "pchip") for a, t in pairs]
-    over = over_trainings(values)
-    if over is None:
-        return signed(values[0])
-    return f"{signed(over.percent)} {interval(over.low, over.high)}"
+    return mean_of([bd_rate(a, t, "pchip") for a, t in pairs])
+
+
+def mean_of(percents: list[float]) -> str:
+    """The mean over trainings with its 95 % interval; of a single one the number alone."""
+    over = over_trainings(percents)
+    return signed(percents[0]) if over is None else f"{signed(over.percent)} {interval(over.low, over.high)}"
 
 
 def comparisons(arms: dict[str, Curve]) -> list[dict[str, Any]]:
@@ -185,9 +187,8 @@ def draw(path: Path, arms: dict[str, Curve]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def pages(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each page; of several test sets the BD-rates alone."""
-    found = read(folder / "runs")
+def pages(folder: Path, found: dict[str, dict[str, Curve]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each page, from what `read` found; of several test sets the BD-rates alone."""
     if len(found) > 1:
         return {"table.md": [{"test set": t} | row for t, arms in found.items() for row in comparisons(arms)]}
     ((testset, arms),) = found.items()
@@ -204,11 +205,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=HERE, help="folder with runs/ and waste/, written to too")
     folder = parser.parse_args().records
-    for name, rows in pages(folder).items():
+    found = read(folder / "runs")
+    for name, rows in pages(folder, found).items():
         table = tables.markdown(rows)
         files.write_bytes(folder / name, table.encode())
         print(table)
-    found = read(folder / "runs")
     if len(found) == 1:
         draw(folder / "bits.png", *found.values())
 

@@ -80,10 +80,21 @@ def test_the_page_quotes_its_tables(name: str) -> None:
     assert quoted <= there
 
 
+def test_the_page_that_asks_why_quotes_tables() -> None:
+    """Every number with two decimals in its rows stands in a table of its own or of the branches."""
+    number = re.compile(r"[−+]\d+\.\d\d")
+    rows = [line for line in (EXPERIMENTS / "why" / "README.md").read_text().splitlines() if line.startswith("|")]
+    pages = [page for part in ("branches", "why") for page in (EXPERIMENTS / part).rglob("*.md")]
+    there = {found for page in pages if page.name != "README.md" for found in number.findall(page.read_text())}
+    quoted = set(number.findall("\n".join(rows)))
+    assert quoted
+    assert quoted <= there
+
+
 @pytest.mark.parametrize("folder", BRANCHES, ids=lambda path: path.name)
 def test_the_branches_tables_are_what_the_records_say(folder: Path) -> None:
     """The BD-rates against plain branches and against the λ control, and T at equal rate, but for a last digit."""
-    for name, rows in tabulate.pages(folder).items():
+    for name, rows in tabulate.pages(folder, tabulate.read(folder / "runs")).items():
         _same(experiment_tables.markdown(rows), folder / name)
 
 
