@@ -11,6 +11,7 @@ from compressai.models import ScaleHyperprior
 from compressai.models.google import MeanScaleHyperprior
 from torch import Tensor, nn
 
+from regicomp.backbone import precision
 from regicomp.config.settings import Settings
 from regicomp.training.build import build_networks
 from regicomp.training.profiling import flops_a_crop
@@ -142,6 +143,19 @@ def test_mixed_quantization_decodes_rounded_latents_and_counts_noisy_ones(resolv
     assert all(float(p.grad.abs().max()) > 0 for p in mixed.codec.g_a.parameters())
     with torch.no_grad():
         assert torch.equal(*(network.eval()(x)["x_hat"] for network in (codec, mixed.codec)))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's, of its own reading
+def test_a_compiled_synthesis_decodes_rounded_latents_too(resolved: Resolved) -> None:
+    codec = build_networks(resolved("reg.alpha=0", "quantization=mixed")).train().codec
+    torch._dynamo.reset()
+    outs: list[Tensor] = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        outs.append(codec(torch.full((2, 3, 64, 64), 0.3))["x_hat"])
+        precision.compile_networks(codec, None, backend="eager")
+    torch.testing.assert_close(*outs)
+    torch._dynamo.reset()
 
 
 def test_codecs_without_one_latent_are_refused() -> None:
