@@ -147,14 +147,21 @@ def test_mixed_quantization_decodes_rounded_latents_and_counts_noisy_ones(resolv
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's, of its own reading
 def test_a_compiled_synthesis_decodes_rounded_latents_too(resolved: Resolved) -> None:
-    codec = build_networks(resolved("reg.alpha=0", "quantization=mixed")).train().codec
-    torch._dynamo.reset()
-    outs: list[Tensor] = []
-    for _ in range(2):
+    """Without it x̂ is another."""
+    settings = ("rate=variable", "rate.lambdas=[0.01,0.1]", "rate.gains=[30,60]", "reg.alpha=0")
+    mixed, noisy = (build_networks(resolved(*settings, f"quantization={q}")).train().codec for q in ("mixed", "noise"))
+    x = torch.rand(2, 3, 64, 64)
+
+    def decoded(codec: nn.Module) -> Tensor:
         torch.manual_seed(1)
-        outs.append(codec(torch.full((2, 3, 64, 64), 0.3))["x_hat"])
-        precision.compile_networks(codec, None, backend="eager")
-    torch.testing.assert_close(*outs)
+        x_hat: Tensor = codec(x)["x_hat"]
+        return x_hat
+
+    expected = decoded(mixed)
+    assert not torch.allclose(decoded(noisy), expected)
+    torch._dynamo.reset()
+    precision.compile_networks(mixed, None, backend="eager")
+    torch.testing.assert_close(decoded(mixed), expected)
     torch._dynamo.reset()
 
 
