@@ -89,7 +89,7 @@ first-light: setup ## the runs of experiments/first_light (needs $$REGICOMP_DATA
 			hydra.run.dir=outputs/first_light/alpha$$alpha ckpt=last || echo failed: alpha=$$alpha; } & \
 	done; wait
 
-kodak-seeds: first-light ## the reproduction of experiments/kodak that fits a night of 2 cores: after first light, 45 runs and their report
+kodak-seeds: first-light ## the reproduction of experiments/short_runs that fits a night of 2 cores: after first light, 45 runs and their report
 	OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train experiment=families source=hyperprior \
 		init_from=outputs/first_light/alpha0/codec.safetensors hydra.run.dir=outputs/families/hyperprior ckpt=last
 	OMP_NUM_THREADS=1 $(BIN)/python -m regicomp.train -m experiment=kodak_seeds hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)

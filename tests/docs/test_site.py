@@ -106,8 +106,8 @@ def test_links_of_the_repository_become_links_of_the_site(extension: Any) -> Non
         "[`schema.read`](../regicomp/config/schema.py)": "{py:obj}`schema.read <regicomp.config.schema.read>`",
         "[where](../regicomp/config/schema.py)": "{py:mod}`where <regicomp.config.schema>`",
         "[optimizers](../conf/optimizer)": "[optimizers](../docs/configuration.md#group-optimizer)",
-        "[kodak](../experiments/kodak)": "[kodak](../experiments/kodak/README.md)",
-        "[runs](../experiments/kodak/runs)": "runs",
+        "[table](../experiments/table)": "[table](../experiments/table/README.md)",
+        "[runs](../experiments/table/runs)": "runs",
         "[data](data.md#named-sets)": "[data](data.md#named-sets)",
         "[elsewhere](https://example.org/a.py)": "[elsewhere](https://example.org/a.py)",
     }.items():

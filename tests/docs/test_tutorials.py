@@ -19,7 +19,7 @@ _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 SIZES = {"photo.png": (96, 64), "photos/a.png": (192, 128), "photos/in/b.png": (128, 192)}
 
-MINUTES = "experiments/kodak/runs"  # a command that takes half a minute has a test of its own
+MINUTES = "experiments/short_runs/runs"  # a command that takes half a minute has a test of its own
 
 # What is appended to a command of each kind; the last of two values of a setting counts.
 SMALL = {
