@@ -45,7 +45,12 @@ ARMS = {
     "pressure": "ρ = 0.1",
     "rounded": "α = 0.1, q_θ sees rounded latents",
 }
-SHAPES = ("first_half", "second_half", "pressure", "rounded")  # of α = 0.1, held against its λ control
+SHAPES = (
+    "first_half",
+    "second_half",
+    "pressure",
+    "rounded",
+)  # of α = 0.1, held against its λ control where they have none of their own
 
 
 def _psnr(curve: Curve) -> RdCurve:
@@ -82,7 +87,7 @@ def read(folder: Path) -> dict[str, dict[str, Curve]]:
     return found
 
 
-def _saving(anchor: Curve | None, test: Curve | None, points: Callable[[Curve], RdCurve]) -> str:
+def saving(anchor: Curve | None, test: Curve | None, points: Callable[[Curve], RdCurve]) -> str:
     """BD-rate over the seeds that both have, with its interval."""
     if anchor is None or test is None:
         return "–"
@@ -104,15 +109,15 @@ def comparisons(arms: dict[str, Curve]) -> list[dict[str, Any]]:
         if arm not in arms:
             continue
         plain, test = arms["plain"], arms[arm]
-        control = arms.get("control_paper" if arm in SHAPES else f"control_{arm}")
+        control = arms.get(f"control_{arm}", arms.get("control_paper") if arm in SHAPES else None)
         for metric, points in METRICS.items():
             rows.append(
                 {
                     "branch": about,
                     "metric": metric,
-                    "against plain": _saving(plain, test, points),
-                    "λ control against plain": _saving(plain, control, points),
-                    "against the λ control": _saving(control, test, points),
+                    "against plain": saving(plain, test, points),
+                    "λ control against plain": saving(plain, control, points),
+                    "against the λ control": saving(control, test, points),
                 }
             )
     return rows

@@ -62,13 +62,22 @@ def rows(
             name: RdCurve(np.array([p["bpp"] for p in points]), np.array([p["psnr_db"] for p in points]))
             for name, points in classical[curve.testset].items()
         }
-        name = _PUBLISHED.get(curve.family.backbone)
-        if curve.testset == published.TESTSET and name is not None:
-            known = next(c for c in published.curves() if c.name == name)
+        known = published_curve(curve.family.backbone)
+        if curve.testset == published.TESTSET and known is not None:
             others[PUBLISHED] = RdCurve(np.array(known.bpp), np.array(known.psnr_db))
         against = {name: _against(other, ours, method) for name, other in others.items()}
         found.append(Row(curve.family, curve.testset, ours, against))
     return found
+
+
+def published_curve(backbone: str) -> published.Published | None:
+    """The published curve of an architecture, or None for one that has none.
+
+    Args:
+        backbone: its name, as records have it.
+    """
+    name = _PUBLISHED.get(backbone)
+    return next((c for c in published.curves() if c.name == name), None)
 
 
 def _against(other: RdCurve, ours: RdCurve, method: bd_rate.Method) -> Against:

@@ -11,6 +11,7 @@ import pytest
 
 from experiments import tables as experiment_tables
 from experiments.branches import rounding, tabulate
+from experiments.kodak import tabulate as five_backbones
 from regicomp.report import comparison, csv_rows, lambda_control, records, style, tables, trainings
 from regicomp.report.curves import curves_of
 
@@ -102,3 +103,15 @@ def test_the_branches_tables_are_what_the_records_say(folder: Path) -> None:
 def test_the_page_on_rounding_is_what_its_measurements_say(measured: Path) -> None:
     """BD-rates with noise and rounded, and how far the two lie apart, but for a last digit."""
     _same(rounding.page(rounding.read(measured)), measured.with_name("rounding.md"))
+
+
+def test_the_table_of_backbones_is_what_the_records_say() -> None:
+    """BD-rates on Kodak and on unseen domains, and the cost, but for a last digit."""
+    pages = {
+        "table.md": five_backbones.table(five_backbones.read()),
+        "unseen.md": five_backbones.unseen(five_backbones.read("unseen/runs")),
+        "cost.md": five_backbones.cost(),
+    }
+    for name, rows in pages.items():
+        assert rows
+        _same(experiment_tables.markdown(rows), EXPERIMENTS / "kodak" / name)

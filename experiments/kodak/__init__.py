@@ -1,0 +1,1 @@
+"""The table of five backbones on Kodak."""

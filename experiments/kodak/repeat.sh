@@ -1,0 +1,35 @@
+#!/bin/sh
+# Every training behind the table of five backbones, on JOBS cores, one thread each; called again it goes on where it was.
+# REGICOMP_DATA names the folder that holds bsds500/, imagenet1000/, kodak/ and ood/.
+# Usage: experiments/kodak/repeat.sh [BACKBONE...]    PYTHON=python JOBS=2
+set -eu
+export OMP_NUM_THREADS=1
+train() { "${PYTHON:-python}" -m regicomp.train ckpt=last "$@"; }
+sweep() { train -m hydra/launcher=joblib "hydra.launcher.n_jobs=${JOBS:-2}" "$@"; }
+control() { sweep reg=off "variant='λ control'" 'hydra.sweep.subdir=paper_${seed}' "$@"; }
+six='[0.000659,0.00143,0.0027,0.00498,0.00939,0.0181]' # λ at which a plain codec has the rates of α = 0.1
+
+base() {
+    case $1 in
+    autoregressive | mlicpp) train experiment=base "backbone=$1" ;;
+    *) # in two parts, since after the first its highest level still lay below JPEG
+        train experiment=base "backbone=$1" trainer.max_steps=3000 'phases=[{start: 900, crop: 128, batch_size: 8}]' "hydra.run.dir=multirun/base/$1_first"
+        train experiment=base "backbone=$1" trainer.max_steps=2500 'phases=[]' data.crop=128 data.batch_size=8 optimizer.lr=3e-3 \
+            "init_from=multirun/base/$1_first/codec.safetensors"
+        ;;
+    esac
+}
+
+[ $# -gt 0 ] || set -- hyperprior autoregressive attention elic mlicpp
+for backbone; do
+    if [ "$backbone" = hyperprior ]; then # the codec that comes with regicomp
+        train experiment=branches_start
+        sweep experiment=branches
+        control experiment=branches "rate.lambdas=${six%]},0.0361]" hydra.sweep.dir=multirun/branches_control
+    else
+        base "$backbone"
+        train experiment=branches_of_start "backbone=$backbone"
+        sweep experiment=branches_of "backbone=$backbone" reg=off,paper
+        control experiment=branches_of "backbone=$backbone" "rate.lambdas=$six" "hydra.sweep.dir=multirun/branches_${backbone}_control"
+    fi
+done
