@@ -110,6 +110,8 @@ def comparisons(arms: dict[str, Curve]) -> list[dict[str, Any]]:
             continue
         plain, test = arms["plain"], arms[arm]
         control = arms.get(f"control_{arm}", arms.get("control_paper") if arm in SHAPES else None)
+        if control is not None:
+            control = control.of_seeds(seed for seed in control.seeds if seed in test.seeds)
         for metric, points in METRICS.items():
             rows.append(
                 {

@@ -119,7 +119,7 @@ def cost() -> list[dict[str, Any]]:
 
 
 class Minutes(NamedTuple):
-    """What a run took."""
+    """Time of a run."""
 
     training: float
     measuring: float
@@ -187,6 +187,8 @@ def draw(path: Path, found: Mapping[Backbone, dict[str, Arms]], classical: Mappi
         for panel, metric in zip(axes[1:], ("PSNR", "MS-SSIM"), strict=True):
             _draw_savings(panel, arms, branches.METRICS[metric])
             panel.set_xlabel(f"{metric} [dB]")
+    qualities = [arms["plain"].points("psnr_db").quality for of_set in found.values() for arms in of_set.values()]
+    columns[0][0].set_ylim(min(q[0] for q in qualities) - 1, max(q[-1] for q in qualities) + 2)
     labels = ("PSNR [dB]", "bits at equal PSNR [%]", "bits at equal MS-SSIM [%]")
     for panel, label in zip(columns[0], labels, strict=True):
         panel.set_ylabel(label)
@@ -201,13 +203,13 @@ def _draw_curves(axes: Axes, arms: Arms, classical: Mapping[str, list[dict[str, 
     for arm, label, line in (("plain", "α = 0", "o--"), ("paper", "α = 0.1", "s-")):
         curve = arms[arm].points("psnr_db")
         axes.plot(curve.rate, curve.quality, line, markersize=4, linewidth=1, label=label)
-    limits = axes.get_xlim(), axes.get_ylim()
+    rates = axes.get_xlim()
     for (name, points), line in zip(classical.items(), (":", "-."), strict=False):
         axes.plot([p["bpp"] for p in points], [p["psnr_db"] for p in points], line, color="0.5", label=name)
     known = other_codecs.published_curve(arms["plain"].family.backbone)
     if known is not None:
         axes.plot(known.bpp, known.psnr_db, color="0.75", label="published, full size")
-    axes.set(xlim=limits[0], ylim=(limits[1][0] - 0.5, limits[1][1] + 2), xlabel="bits per pixel")
+    axes.set(xlim=rates, xlabel="bits per pixel")
     axes.grid(alpha=0.3)
 
 
