@@ -1,6 +1,6 @@
 """table.md, images.md, waste.md and bits.png of the branches, from their records.
 
-`python -m experiments.branches.tabulate`, after the records are copied beside it as its README says. A folder of
+`python -m experiments.branches.tabulate`, after `python -m experiments.branches.collect`. A folder of
 `runs/` is a branch, ARM_SEED, or of a codec of fixed rate ARM_LAMBDA_SEED; the arm `plain` has α = 0, and `control_ARM`
 too, at λ that give it the rates of ARM. `waste/ARM` is a record of q_θ trained beside the frozen codec of ARM, and so
 of T = R + H_θ.
@@ -45,12 +45,8 @@ ARMS = {
     "pressure": "ρ = 0.1",
     "rounded": "α = 0.1, q_θ sees rounded latents",
 }
-SHAPES = (
-    "first_half",
-    "second_half",
-    "pressure",
-    "rounded",
-)  # of α = 0.1, held against its λ control where they have none of their own
+# Of α = 0.1, held against its λ control where they have none of their own.
+SHAPES = ("first_half", "second_half", "pressure", "rounded")
 
 
 def _psnr(curve: Curve) -> RdCurve:

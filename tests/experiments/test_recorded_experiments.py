@@ -69,13 +69,13 @@ def _key(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in ("alpha", "testset", "metric", "seed"))
 
 
-@pytest.mark.parametrize("name", ["short_runs", "table", "branches"])
+@pytest.mark.parametrize("name", ["kodak", "short_runs", "table", "branches"])
 def test_the_page_quotes_its_tables(name: str) -> None:
     """Every number with an interval that the README gives stands in one of the tables."""
     folder = EXPERIMENTS / name
     number = re.compile(r"[−+]\d+\.\d\d \[[^\]]+\]")
     quoted = set(number.findall((folder / "README.md").read_text()))
-    pages = [page for kind in ("table.md", "trainings.md", "rounding.md") for page in folder.rglob(kind)]
+    pages = [page for kind in ("table.md", "trainings.md", "rounding.md", "unseen.md") for page in folder.rglob(kind)]
     there = {found for path in pages for found in number.findall(path.read_text().replace(" | [", " ["))}
     assert quoted
     assert quoted <= there

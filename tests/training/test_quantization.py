@@ -145,13 +145,13 @@ def test_mixed_quantization_decodes_rounded_latents_and_counts_noisy_ones(resolv
         assert torch.equal(*(network.eval()(x)["x_hat"] for network in (codec, mixed.codec)))
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's, of its own reading
 def test_a_compiled_synthesis_decodes_rounded_latents_too(resolved: Resolved) -> None:
     """Without it x̂ is another."""
     settings = ("rate=variable", "rate.lambdas=[0.01,0.1]", "rate.gains=[30,60]", "reg.alpha=0")
     mixed, noisy = (build_networks(resolved(*settings, f"quantization={q}")).train().codec for q in ("mixed", "noise"))
     x = torch.rand(2, 3, 64, 64)
 
+    @torch.no_grad()
     def decoded(codec: nn.Module) -> Tensor:
         torch.manual_seed(1)
         x_hat: Tensor = codec(x)["x_hat"]
