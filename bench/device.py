@@ -43,6 +43,8 @@ def cases(size: str) -> Iterator[Case]:
     adam = usual._replace(optimizer="adam")
     yield Case(usual, "plain", _VARIABLE)
     yield Case(usual, "regularized", _VARIABLE)
+    for backbone in ("hyperprior", "elic", "mlicpp"):
+        yield Case(usual._replace(backbone=backbone), "regularized, replayed", (*_VARIABLE, "cuda_graph=true"))
     yield Case(usual, "plain, new bases every 20", (*_VARIABLE, "optimizer.every=20"))
     yield Case(usual._replace(optimizer="muon"), "plain", _VARIABLE)
     for precision in ("bf16", "float32", "tf32"):

@@ -32,6 +32,7 @@ from regicomp.data import dead_leaves, shard_writer  # noqa: E402
 from regicomp.data.datamodule import CropData  # noqa: E402
 from regicomp.training import profiling  # noqa: E402
 from regicomp.training.build import build_networks  # noqa: E402
+from regicomp.training.cuda_graph import UpdateGraphs  # noqa: E402
 
 # CompressAI's own class of each backbone; it has no MLIC++.
 EXAMPLES = {
@@ -102,6 +103,8 @@ def our_loop(
     module = build_networks(cfg)
     if cfg.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
+    if cfg.cuda_graph:
+        module.graphs = UpdateGraphs()
     return lambda steps: fit(module, cfg, steps, now=now)
 
 

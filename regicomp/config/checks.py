@@ -37,6 +37,7 @@ def check(settings: Settings) -> None:
     _check_fixed_codec(settings)
     _check_classes(settings)
     _check_compiling(settings)
+    _check_cuda_graph(settings)
     _check_early_stopping(settings)
     check_testsets(settings.testsets, settings.data.test_dirs)
     if settings.data.train_dir is None and settings.data.images is None:
@@ -289,3 +290,21 @@ def _check_compiling(settings: Settings) -> None:
             f"`compile` (=True) needs Python's headers (Debian's python3-dev), and there is no Python.h in {headers}; "
             "compile=false trains the same network"
         )
+
+
+def _check_cuda_graph(settings: Settings) -> None:
+    """A graph has no place for what an update does in several parts, or copies from the processor's memory."""
+    if not settings.cuda_graph:
+        return
+    reg, strategy = settings.regularizer, settings.strategy
+    for name, value, wanted in (
+        ("strategy.strategy", strategy.strategy, "auto"),
+        ("trainer.accumulate_grad_batches", settings.trainer.accumulate_grad_batches, 1),
+        ("reg.order", reg.order, "codec_first"),
+        ("objective.distortion", settings.objective.distortion, "mse"),
+        ("compile", settings.compile, False),
+    ):
+        if value != wanted:
+            raise ValueError(f"`{name}` (={value}) must be {wanted} with cuda_graph=true")
+    if strategy.accelerator == "cpu":
+        raise ValueError("`strategy` (=cpu) must be one with a CUDA GPU for cuda_graph=true")

@@ -16,7 +16,7 @@ from regicomp.config.conf_files import conf_dir, label
 
 # Settings that may differ between two runs with the same result.
 _NOT_PART_OF_THE_RESULT = (
-    *("logger", "ckpt", "hydra", "strategy", "compile", "profile", "plan", "variant", "license"),
+    *("logger", "ckpt", "hydra", "strategy", "compile", "cuda_graph", "profile", "plan", "variant", "license"),
     *("validation", "optimized_metric"),
 )
 _NOT_PART_OF_THE_RESULT_IN = {

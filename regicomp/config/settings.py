@@ -269,6 +269,7 @@ class Settings:
     precision: str = one_of("auto", "bf16", "float32", "tf32")
     channels_last: bool | str = one_of("auto", True, False)
     compile: bool = boolean()
+    cuda_graph: bool = boolean()
     profile: bool = boolean()
     plan: bool = boolean()
     license: str | None = string(null=True)

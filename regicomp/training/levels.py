@@ -56,7 +56,7 @@ class Levels(nn.Module):
         self._seed = seed
         self._lambdas = torch.tensor(objective.lambdas)
         self._alphas = None if alphas is None else torch.tensor(alphas)
-        self._now = torch.zeros(0, dtype=torch.long)
+        self._held: dict[str, Tensor] = {}  # what is set for a batch, on its device
         # By level: images, sum of their bits per pixel, sum of their squared errors. Kept in checkpoints, so that a
         # resumed run logs what an unbroken one does.
         self.register_buffer("sums", torch.zeros(3, gains.levels))
@@ -67,14 +67,23 @@ class Levels(nn.Module):
         chosen = slice(rows.first, rows.first + rows.stride * rows.here, rows.stride)
         of_update = of_batch(self._seed, step, rows.batch, gains.levels)
         levels = of_update[chosen]
-        self._now = levels.long() - 1
+        rows_of_levels = levels.long() - 1
+        self._hold("rows", rows_of_levels, device)
         if self._alphas is not None:  # of all this process's images, whose gradients are taken at once
             of_process = of_update[rows.first % rows.stride :: rows.stride].long() - 1
-            objective.shares = self._alphas[of_process].to(device, non_blocking=True)
-        objective.of_images = self._lambdas[self._now].to(device, non_blocking=True)
+            objective.shares = self._hold("shares", self._alphas[of_process], device)
+        objective.of_images = self._hold("lambdas", self._lambdas[rows_of_levels], device)
+        quality = self._hold("quality", levels, device)
         for listener in (gains, told):
             if listener is not None:
-                listener.set(levels.to(device, non_blocking=True))
+                listener.set(quality)
+
+    def _hold(self, name: str, values: Tensor, device: torch.device) -> Tensor:
+        """`values` on `device`, where those of the batch before were if they fit: a CUDA graph reads on there."""
+        held = self._held.get(name)
+        if held is None or held.shape != values.shape or held.device.type != device.type:
+            held = self._held[name] = torch.empty_like(values, device=device)
+        return held.copy_(values, non_blocking=True)
 
     def see(self) -> None:
         """Add the images of the forward pass that has just been made; waits for no device."""
@@ -82,7 +91,7 @@ class Levels(nn.Module):
         if latest is not None:
             seen = torch.stack([torch.ones_like(latest.rate_bpp), *latest])
             seen = torch.where(seen.isfinite().all(0), seen, 0.0)  # an update that is not finite is skipped
-            self.sums.index_add_(1, self._now.to(self.sums.device, non_blocking=True), seen)
+            self.sums.index_add_(1, self._held["rows"], seen)
 
     def read(self) -> dict[str, float]:
         """`rate_bpp_k` and `psnr_db_k` of every level k since the last call; waits for the device.

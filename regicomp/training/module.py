@@ -22,6 +22,7 @@ from regicomp.distributed import collectives
 from regicomp.objective.psnr import psnr_db
 from regicomp.objective.rate_distortion import RateDistortion, Terms
 from regicomp.objective.regularizer import Regularizer
+from regicomp.training import cuda_graph
 from regicomp.training.averaging import Average
 from regicomp.training.levels import Levels
 from regicomp.training.nonfinite_guard import Guard
@@ -137,24 +138,29 @@ class RegularizedCodec(LightningModule):
         self.codec_is_fixed = optimization.lr == 0 and alpha == 0 and optimization.phases is None
         self.average = Average([*self.phi, *self.theta], optimization.average) if optimization.average else None
         self.shown: dict[str, float] = {}
+        self.graphs: cuda_graph.UpdateGraphs | None = None  # set where updates are to be replayed from a CUDA graph
 
     # --- the alternating update (Algorithm 1 of the paper) --------------------------------------------------------
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         """One codec update and its θ updates, on this process's uint8 crops, (B, 3, crop, crop)."""
-        step, regularizer = self.global_step, self.regularizer
+        step = self.global_step
         self._begin(step)
-        if regularizer is None:
-            seen = self._baseline(batch, step)
-        elif self.optimization.order == "source_first":
-            seen = self._source_first(regularizer, batch, step)
-        elif self.optimization.form == "two_pass":
-            seen = self._codec_first_in_two_passes(regularizer, batch, step)
-        elif self.optimization.accumulate > 1 and regularizer.alpha_at(step) > 0:
-            seen = self._codec_first_in_parts(regularizer, batch, step)
-        else:
-            seen = self._codec_first(regularizer, batch, step)
+        seen = self.compute_update(batch, step) if self.graphs is None else self.graphs.update(self, batch, step)
         self._end(step, *_mean(seen))
+
+    def compute_update(self, batch: Tensor, step: int) -> list[Seen]:
+        """Update both networks on this process's crops; what was seen of each part of them."""
+        regularizer = self.regularizer
+        if regularizer is None:
+            return self._baseline(batch, step)
+        if self.optimization.order == "source_first":
+            return self._source_first(regularizer, batch, step)
+        if self.optimization.form == "two_pass":
+            return self._codec_first_in_two_passes(regularizer, batch, step)
+        if self.optimization.accumulate > 1 and regularizer.alpha_at(step) > 0:
+            return self._codec_first_in_parts(regularizer, batch, step)
+        return self._codec_first(regularizer, batch, step)
 
     def _baseline(self, batch: Tensor, step: int) -> list[Seen]:
         """φ ← φ - η ∇(R + λD)."""
@@ -230,11 +236,8 @@ class RegularizedCodec(LightningModule):
 
     def _forward(self, crops: Tensor, step: int, part: int = 0) -> tuple[Terms, Tensor, Tensor]:
         """The loss terms, x and the x̂ that q_θ sees, of one part of the update's batch."""
-        torch.manual_seed(noise_seed(self.seed, step))
-        ranks, parts = collectives.world(), self.optimization.accumulate
-        self.noise.rows = share(len(crops) * ranks * parts, collectives.rank(), ranks, part, parts)
-        if self.levels is not None:
-            self.levels.begin(step, self.noise.rows, crops.device)
+        if self.graphs is None or not self.graphs.capturing:
+            self.draw(crops, step, part)
         x = (crops.float() / 255).contiguous(memory_format=self.memory_format)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.codec_is_fixed):
             out = self.codec(x)
@@ -244,6 +247,14 @@ class RegularizedCodec(LightningModule):
         if self.levels is not None and torch.is_grad_enabled():  # once, where parts go through the codec twice
             self.levels.see()
         return terms, x, fed
+
+    def draw(self, crops: Tensor, step: int, part: int = 0) -> None:
+        """Set what is drawn at random for a part of update `step`'s batch: its noise, and the level of each image."""
+        torch.manual_seed(noise_seed(self.seed, step))
+        ranks, parts = collectives.world(), self.optimization.accumulate
+        self.noise.rows = share(len(crops) * ranks * parts, collectives.rank(), ranks, part, parts)
+        if self.levels is not None:
+            self.levels.begin(step, self.noise.rows, crops.device)
 
     def _backward(self, loss: Tensor, part: int) -> None:
         """The backward pass of one part of the batch, into both networks; DDP averages the gradients in the last."""
@@ -272,14 +283,17 @@ class RegularizedCodec(LightningModule):
         """
         self._clip(*networks)
         for network in networks:
-            # θ's optimizer unwrapped: Lightning counts the steps of its wrappers, and a step is a codec update.
-            optimizer = self._optimizers[0] if network is self.phi else self._optimizers[1].optimizer
+            optimizer = self.optimizers_of_update[0 if network is self.phi else 1]
             self.guard.govern(optimizer)
-            optimizer.step()
+            if self.graphs is not None and self.graphs.capturing:
+                cuda_graph.compute(optimizer)
+            else:
+                optimizer.step()
             optimizer.zero_grad()
 
     def _clip(self, *networks: list[nn.Parameter]) -> None:
-        norms = [torch.nn.utils.clip_grad_norm_(p, self.optimization.clip) for p in networks if p]
+        moving = [p for p in networks if p and not (p is self.phi and self.codec_is_fixed)]
+        norms = [torch.nn.utils.clip_grad_norm_(p, self.optimization.clip) for p in moving]
         self.guard.see(*norms)
         self.guard.agree()
 
@@ -300,11 +314,17 @@ class RegularizedCodec(LightningModule):
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]  # pyright: ignore[reportReturnType]
 
+    @property
+    def optimizers_of_update(self) -> list[LightningOptimizer | torch.optim.Optimizer]:
+        """φ's, and θ's unwrapped: Lightning counts the steps of its wrappers, and a step is a codec update."""
+        return [self._optimizers[0], *(o.optimizer for o in self._optimizers[1:])]
+
     def _set_rates(self, step: int) -> None:
         """Learning rates are functions of the step, as the noise is, so nothing else need be stored."""
         for optimizer, lr in zip(self._optimizers, self.optimization.rates(step), strict=False):
             for group in optimizer.param_groups:
-                group["lr"] = lr * self.lowering * group.get("part", 1.0)
+                rate = lr * self.lowering * group.get("part", 1.0)
+                group["lr"] = rate if self.graphs is None else cuda_graph.held(group["lr"], rate, self.device)
 
     def on_train_start(self) -> None:
         """After a checkpoint is restored: α and the learning rates as the guard has lowered them."""

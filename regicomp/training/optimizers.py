@@ -72,7 +72,7 @@ def split(network: nn.Module, parameters: Sequence[nn.Parameter]) -> tuple[list[
     return [p for p in parameters if id(p) in mixing], [p for p in parameters if id(p) not in mixing]
 
 
-class _Mixed(torch.optim.Optimizer):
+class Mixed(torch.optim.Optimizer):
     """One method for mixing weights, fused Adam for other parameters.
 
     Args:
@@ -105,8 +105,21 @@ class _Mixed(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step in float32, whatever autocast is; one that changes nothing where the verdict is bad."""
         del closure  # Lightning's does nothing under manual optimization but close over the step
-        with torch.autocast(self.param_groups[0]["params"][0].device.type, enabled=False):
+        self.compute()
+        with torch.no_grad(), self._in_float32():
+            self._prepare_next()
+
+    @torch.no_grad()
+    def compute(self) -> None:
+        """A step without what `step` does after some of them only: the same operations each time."""
+        with self._in_float32():
             self._step()
+
+    def _in_float32(self) -> torch.autocast:
+        return torch.autocast(self.param_groups[0]["params"][0].device.type, enabled=False)
+
+    def _prepare_next(self) -> None:
+        """Work between two steps, such as new bases; none, unless a method overrides it."""
 
     def _step(self) -> None:
         for group in self.param_groups:
@@ -151,7 +164,7 @@ class _Mixed(torch.optim.Optimizer):
         )
 
 
-class Muon(_Mixed):
+class Muon(Mixed):
     """Muon (Jordan et al. 2024) with updates of Adam's size (Liu et al. 2025).
 
     The momentum of a weight, as a matrix of A × (T·B), is replaced by one of the same singular vectors whose singular
@@ -180,7 +193,7 @@ def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
     return x.t() if tall else x
 
 
-class Soap(_Mixed):
+class Soap(Mixed):
     """SOAP (Vyas et al. 2024): Adam in the eigenbases of Shampoo's preconditioner, one of each axis of (A, T, B).
 
     For a linear map the updates are those of `pytorch_optimizer.SOAP`; a kernel's taps are one axis here and two there.
@@ -188,7 +201,7 @@ class Soap(_Mixed):
     matrices decay by `momentum`. As there, the first update only sets up the bases.
 
     Args:
-        every: updates between new eigenbases; the others are `_Mixed`'s.
+        every: updates between new eigenbases; the others are `Mixed`'s.
     """
 
     def __init__(self, *args: Any, every: int = 10, **settings: Any) -> None:
@@ -201,13 +214,12 @@ class Soap(_Mixed):
             grams = [gram * share for gram in _grams(gradient)]
             zeros = {name: torch.zeros_like(gradient) for name in ("first", "second")}
             state.update(
-                step=torch.zeros_like(good), calls=0, gram=grams, basis=[_eigenbasis(g) for g in grams], **zeros
+                step=torch.zeros_like(good), calls=-1, gram=grams, basis=[_eigenbasis(g) for g in grams], **zeros
             )
             return zeros["first"]
         basis = state["basis"]
         turned = _turn(gradient, basis)
         state["step"].add_(good)
-        state["calls"] += 1
         state["first"].lerp_(turned, share)
         state["second"].lerp_(turned.square(), share)
         forgotten = 1 - memory ** state["step"]  # 0 if no step was good yet, and then there is no update either
@@ -215,9 +227,15 @@ class Soap(_Mixed):
         update = _turn(state["first"] / state["second"].sqrt().add_(group["eps"]), basis, back=True) * size
         for gram, new in zip(state["gram"], _grams(gradient), strict=True):
             gram.lerp_(new, share)
-        if state["calls"] % group["every"] == 0:
-            _turn_on(state, good)
         return update
+
+    def _prepare_next(self) -> None:
+        """Count the step, and give every weight new eigenbases after each `every` of them."""
+        for group in self.param_groups:
+            for state in [self.state[p] for p in group["params"] if group["mixing"] and self.state[p]]:
+                state["calls"] += 1
+                if state["calls"] > 0 and state["calls"] % group["every"] == 0:
+                    _turn_on(state, torch.ones_like(state["step"]) if self.found_inf is None else 1 - self.found_inf)
 
 
 def _grams(x: Tensor) -> list[Tensor]:
@@ -249,9 +267,8 @@ def _turn_on(state: dict[str, Any], good: Tensor) -> None:
         second = second.index_select(axis, order)
         after.append(torch.linalg.qr(power.index_select(1, order)).Q)
     first = _turn(_turn(state["first"], before, back=True), after)
-    state["first"] = torch.where(good > 0, first, state["first"])
-    state["second"] = torch.where(good > 0, second, state["second"])
-    state["basis"] = [torch.where(good > 0, new, old) for new, old in zip(after, before, strict=True)]
+    for old, new in zip([state["first"], state["second"], *before], [first, second, *after], strict=True):
+        old.copy_(torch.where(good > 0, new, old))  # in place, where a CUDA graph reads them
 
 
 def _folded(weight: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from regicomp.backbone.precision import Precision
     from regicomp.data.testsets import TestSet
     from regicomp.training.checkpointing import Stopwatch
+    from regicomp.training.cuda_graph import UpdateGraphs
     from regicomp.training.early_stopping import Stop
     from regicomp.training.module import RegularizedCodec
     from regicomp.training.nonfinite_guard import Counts
@@ -226,6 +227,8 @@ def _fit(
     precision.set_backends(computing)
     if settings.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
+    if settings.cuda_graph:
+        module.graphs = _graphs(device)
     data = CropData(settings.data, settings.trainer.max_steps, settings.seed, settings.phases)
     first, levels = environment.is_first(), len(settings.rate.lambdas or ())
     written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at, levels)] if first else []
@@ -270,6 +273,19 @@ def _fit(
     with worker_failures():
         trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
     return watch.tripped, next((s.stop for s in stopping), None)
+
+
+def _graphs(device: str) -> UpdateGraphs:
+    """Of the updates.
+
+    Raises:
+        ValueError: there is no GPU.
+    """
+    from regicomp.training.cuda_graph import UpdateGraphs
+
+    if device != "cuda":
+        raise ValueError("`cuda_graph` (=true) must be false: this machine has no CUDA GPU")
+    return UpdateGraphs()
 
 
 def _validated_on(settings: Settings) -> TestSet | None:
