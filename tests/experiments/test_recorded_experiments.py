@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from experiments import tables as experiment_tables
-from experiments.branches import rounding, tabulate
+from experiments.branches import longer, rounding, tabulate
 from experiments.kodak import tabulate as five_backbones
 from regicomp.report import comparison, csv_rows, lambda_control, records, style, tables, trainings
 from regicomp.report.curves import curves_of
@@ -67,6 +67,13 @@ def _same(found: str, page: Path) -> None:
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in ("alpha", "testset", "metric", "seed"))
+
+
+def test_longer_branches_are_what_their_validations_say() -> None:
+    written = (longer.FOLDER / "table.md").read_text()
+    _same("BD-rate on Kodak in percent, PSNR / MS-SSIM.\n\n" + longer.table(), longer.FOLDER / "table.md")
+    lines = written.splitlines()[2:]
+    assert "\n".join(lines) in (longer.FOLDER.parent / "README.md").read_text()  # the README shows it whole
 
 
 @pytest.mark.parametrize("name", ["kodak", "short_runs", "table", "branches"])
