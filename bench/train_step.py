@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from regicomp.config import resolvers, settings
-from regicomp.utils import cli
+from regicomp.utils import cli, machine
 
 cli.quiet_libraries()
 
@@ -195,14 +194,9 @@ def final_losses(arguments: argparse.Namespace) -> dict[str, float]:
 
 def this_machine() -> dict[str, str]:
     """Machine and versions, on which the figures depend."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU"
-    cpuinfo = Path("/proc/cpuinfo")
-    if not torch.cuda.is_available() and cpuinfo.exists():
-        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        device = f"{len(names)} cores of {names[0]}" if names else device
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
     return {
-        "device": device,
+        "device": machine.name(device_type),
         "fast bf16": "yes" if precision.has_fast_bf16(device_type) else "no",
         "torch": torch.__version__,
         "date": datetime.date.today().isoformat(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from regicomp.data.testsets import TestSet
 from regicomp.distributed import environment
 from regicomp.evaluation import classical_codecs, record, round_trip, summary_picture
 from regicomp.source.base import SourceModel
-from regicomp.utils import files
+from regicomp.utils import files, machine
 
 
 class Measured(NamedTuple):
@@ -28,7 +29,7 @@ def measure(
     source: SourceModel | None,
     testsets: list[TestSet],
     run: dict[str, Any],
-    timing: dict[str, float],
+    timing: dict[str, Any],
     helpers: round_trip.Helpers | None = None,
 ) -> Measured:
     """Code every image of every test set to bytes and back, and write `results.json` and `summary.png`.
@@ -39,7 +40,7 @@ def measure(
         source: q_θ, to measure H_θ(X|X̂) too.
         testsets: what is measured; the picture shows the first.
         run: the record's `run` entry.
-        timing: seconds already spent, for the record.
+        timing: seconds already spent and on what, for the record.
         helpers: processes that measure images of this codec and q_θ; see `parallel`.
 
     Returns:
@@ -64,7 +65,12 @@ def measure(
         "schema": record.SCHEMA,
         "run": run,
         **measured,
-        "timing": {**timing, "evaluation_seconds": time.perf_counter() - started},
+        "timing": {
+            **timing,
+            "evaluation_seconds": time.perf_counter() - started,
+            "measured_on": machine.name("cpu"),
+            "date": datetime.date.today().isoformat(),
+        },
     }
     if not environment.is_first():
         return Measured(written, {})

@@ -16,15 +16,16 @@ class Cost(NamedTuple):
     measuring_hours: float
     thread_hours: float  # both, times processes and threads
     untimed: int  # runs whose record has no such figures
+    machines: str = ""  # that trained them, where their records name it
 
     def said(self) -> list[str]:
         """The cells of a table."""
         hours = (self.training_hours, self.measuring_hours, self.thread_hours)
         lacking = f" ({self.untimed} of them not timed)" if self.untimed else ""
-        return [self.sweep, f"{self.runs}{lacking}", *(f"{h:.2f}" for h in hours)]
+        return [self.sweep, f"{self.runs}{lacking}", *(f"{h:.2f}" for h in hours), self.machines or "–"]
 
 
-HEADS = ("sweep", "runs", "hours of training", "of measuring", "times threads")
+HEADS = ("sweep", "runs", "hours of training", "of measuring", "times threads", "trained on")
 
 
 def of(measurements: list[Measurement]) -> list[Cost]:
@@ -38,7 +39,7 @@ def of(measurements: list[Measurement]) -> list[Cost]:
 
 def markdown(costs: list[Cost]) -> str:
     """cost.md."""
-    rows = [HEADS, ["---", *["--:"] * (len(HEADS) - 1)], *(c.said() for c in costs)]
+    rows = [HEADS, ["---", *["--:"] * (len(HEADS) - 2), "---"], *(c.said() for c in costs)]
     return "# Time spent\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -52,4 +53,5 @@ def _cost(sweep: str, runs: list[Measurement]) -> Cost:
         spent = [(run.timing.get(f"{what}_seconds") or 0) / 3600 for what in ("training", "evaluation")]
         training, measuring = training + spent[0], measuring + spent[1]
         threads += sum(spent) * (run.timing.get("processes") or 1) * (run.timing.get("threads") or 1)
-    return Cost(sweep, len(runs), training, measuring, threads, untimed)
+    machines = dict.fromkeys(run.timing["trained_on"] for run in runs if "trained_on" in run.timing)
+    return Cost(sweep, len(runs), training, measuring, threads, untimed, ", ".join(machines))

@@ -41,6 +41,7 @@ _METRICS = ("bpp", "bpp_estimated", "psnr_db", "psnr_db_float", "ms_ssim", "ms_s
 RESULT_COLUMNS = (
     *("run", *_ABOUT, "lmbda", "quality", "seed", "testset", "images", *_METRICS),
     *("encode_seconds", "decode_seconds", "training_seconds", "evaluation_seconds"),
+    *("trained_on", "measured_on", "date"),
     *("parameters", "source_parameters", "config_hash"),
     *("regicomp", "torch"),
 )
@@ -68,6 +69,7 @@ def result_rows(measurements: list[Measurement]) -> list[dict[str, Any]]:
                 **{key: _rounded(m.entry.get(key)) for key in _METRICS},
                 **seconds,
                 **{key: _rounded(m.timing.get(key), 1) for key in ("training_seconds", "evaluation_seconds")},
+                **{key: m.timing.get(key) for key in ("trained_on", "measured_on", "date")},
                 **{key: m.run.get(key) for key in ("parameters", "source_parameters", "config_hash")},
                 **{key: versions.get(key) for key in ("regicomp", "torch")},
             }

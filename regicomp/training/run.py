@@ -354,7 +354,7 @@ def _measure(settings: Settings, run_dir: Path, of: _Trained, testsets: list[Tes
     codec = round_trip.Codec(model_file.load_codec(trained.codec, trained.trusted))
     source = None if trained.source is None else model_file.load_source(trained.source, trained.trusted).network
     with workers.processes(settings.evaluation.workers, trained) as helpers:
-        measured = measure.measure(run_dir, codec, source, testsets, about, _timing(of.seconds), helpers)
+        measured = measure.measure(run_dir, codec, source, testsets, about, _timing(settings, of.seconds), helpers)
     if environment.is_first():
         model_card.write(trained.codec, trained.trusted)
         trackers.log_record(settings, run_dir, measured.record, measured.classical)
@@ -368,13 +368,19 @@ def _computing(settings: Settings) -> Precision:
     return precision.resolve(settings.precision, settings.channels_last, strategy.device_type(settings.strategy))
 
 
-def _timing(seconds: float) -> dict[str, float]:
-    """The record's `timing` entry: what the figures depend on beside the machine."""
+def _timing(settings: Settings, seconds: float) -> dict[str, Any]:
+    """Of the record's `timing` entry what training knows; of a run that moved, the machine that ended it."""
     import torch
 
     from regicomp.distributed import collectives
+    from regicomp.utils import machine
 
-    return {"training_seconds": seconds, "processes": collectives.world(), "threads": torch.get_num_threads()}
+    return {
+        "training_seconds": seconds,
+        "processes": collectives.world(),
+        "threads": torch.get_num_threads(),
+        "trained_on": machine.name(strategy.device_type(settings.strategy)),
+    }
 
 
 def _about(settings: Settings, module: RegularizedCodec) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from regicomp.config.settings import Settings
 from regicomp.image_codec import model_file
 from regicomp.training import build, checkpoint_file
 from regicomp.training.run import train
-from regicomp.utils import files
+from regicomp.utils import files, machine
 
 PROJECT = Path(__file__).resolve().parents[2]
 Resolved = Callable[..., Settings]
@@ -53,7 +54,10 @@ def _record(run: Path) -> dict[str, Any]:
     for entry in record["testsets"].values():
         for image in entry["images"]:
             del image["encode_seconds"], image["decode_seconds"]
-    del record["timing"]
+    timing = record.pop("timing")
+    assert timing["trained_on"]
+    assert timing["measured_on"] == machine.name("cpu")
+    datetime.date.fromisoformat(timing["date"])
     return record
 
 

@@ -84,17 +84,17 @@ def test_tables(made: tuple[Path, str]) -> None:
 
 
 def test_time_spent_counts_each_run_once(tmp_path: Path) -> None:
-    """Not each of its test sets; and runs without figures are counted apart."""
+    """Not each of its test sets; runs without figures are counted apart, and the machines are named."""
     for quality, timing in {
-        1: {"training_seconds": 7200.0, "evaluation_seconds": 360.0, "processes": 2, "threads": 3},
-        2: {"training_seconds": 1800.0},
+        1: {"training_seconds": 7200.0, "evaluation_seconds": 360.0, "processes": 2, "threads": 3, "trained_on": "A"},
+        2: {"training_seconds": 1800.0, "trained_on": "B"},
         3: {},
     }.items():
         content = synthetic.record(quality=quality, testsets=("kodak", "ood/art"))
         synthetic.write(tmp_path / "one" / str(quality), {**content, "timing": timing})
     synthetic.write(tmp_path / "two" / "1", synthetic.record(alpha=0.1))
     found = {c.sweep: c for c in cost.of(records.collect([tmp_path]).measurements)}
-    assert found["one"] == cost.Cost("one", 3, 2.5, pytest.approx(0.1), pytest.approx(13.1), 1)
+    assert found["one"] == cost.Cost("one", 3, 2.5, pytest.approx(0.1), pytest.approx(13.1), 1, "A, B")
     assert found["two"] == cost.Cost("two", 1, 1.0, 0.0, 1.0, 0)
 
 
