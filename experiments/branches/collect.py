@@ -52,7 +52,9 @@ def places(sweep: str, run: str) -> list[str]:
     if part.endswith("control"):
         part = part.removesuffix("control").removesuffix("_")
         arm = f"control_paper_{arm}" if part == "fixed" else f"control_{arm}"
-    found = ["/".join(["branches", *part.split("_"), "runs", arm]) if part else f"branches/runs/{arm}"]
+    folders = part.split("_") if part else []
+    room = "why" if folders[:1] in (["alignment"], ["scarce"]) else "branches"
+    found = ["/".join([room, *folders, "runs", arm])]
     kind = arm.rpartition("_")[0]
     if part == "" and kind in ("plain", "paper", "control_paper"):
         found.append(f"why/runs/{arm}")  # the options are held against these

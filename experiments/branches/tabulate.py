@@ -44,9 +44,12 @@ ARMS = {
     "second_half": "α = 0.1, second half only",
     "pressure": "ρ = 0.1",
     "rounded": "α = 0.1, q_θ sees rounded latents",
+    "q_hyperprior": "α = 0.1, q_θ of the hyperprior",
+    "q_elic": "α = 0.1, q_θ of ELIC",
+    "q_mlicpp": "α = 0.1, q_θ of MLIC++",
 }
 # Of α = 0.1, held against its λ control where they have none of their own.
-SHAPES = ("first_half", "second_half", "pressure", "rounded")
+SHAPES = ("first_half", "second_half", "pressure", "rounded", "q_hyperprior", "q_elic", "q_mlicpp")
 
 
 def _psnr(curve: Curve) -> RdCurve:
