@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,18 +15,29 @@ from experiments.kodak import tabulate
 from regicomp.config import resolvers, settings
 
 SCRIPT = Path(tabulate.__file__).with_name("repeat.sh")
+WHY = collect.EXPERIMENTS / "why" / "repeat.sh"
+IMAGES = ("bsds500/train", "bsds500/test", "imagenet1000")
+
+
+def _commands(script: Path, folder: Path) -> list[list[str]]:
+    """The arguments of everything that a script starts, in a folder of its own with data of 20 images."""
+    for number in range(20):
+        image = folder / "data" / IMAGES[number % 3] / f"it's image {number}.jpg"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.touch()
+    python = folder / "python"
+    python.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" end >> {folder}/said\n")
+    python.chmod(0o755)
+    env = {"PYTHON": str(python), "PATH": "/usr/bin:/bin", "REGICOMP_DATA": "data", "SEEDS": "0 1 2"}
+    subprocess.run([script], env=env, cwd=folder, check=True, timeout=60)
+    said = (folder / "said").read_text().removesuffix("end\n").split("\nend\n")
+    return [command.splitlines() for command in said]
 
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """The arguments of every training that the script starts."""
-    folder = tmp_path_factory.mktemp("repeat")
-    python = folder / "python"
-    python.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" end >> {folder}/said\n")
-    python.chmod(0o755)
-    subprocess.run([SCRIPT], env={"PYTHON": str(python), "PATH": "/usr/bin:/bin"}, check=True, timeout=60)
-    said = (folder / "said").read_text().removesuffix("end\n").split("\nend\n")
-    return [command.splitlines() for command in said]
+    """The arguments of every training behind the table of backbones."""
+    return _commands(SCRIPT, tmp_path_factory.mktemp("repeat"))
 
 
 def _runs(command: list[str]) -> list[Path]:
@@ -73,3 +85,40 @@ def test_a_script_for_one_backbone_trains_that_alone(tmp_path: Path) -> None:
     )
     assert done.stdout.splitlines()
     assert all("backbone=elic" in line for line in done.stdout.splitlines())
+
+
+def test_every_record_is_made_by_a_script(commands: list[list[str]], tmp_path: Path) -> None:
+    """Of branches and of why, whatever the seed."""
+    resolvers.register_resolvers()
+    runs = [run for command in commands for run in _runs(command)]
+    for command in _commands(WHY, tmp_path):
+        folder = next((part.partition("=")[2] for part in command if part.startswith("hydra.run.dir=")), None)
+        if folder is not None:
+            runs.append(Path(folder).relative_to("multirun"))
+    measured = [run for run in runs if run.parts[0].startswith("b")]  # the others make q_θ
+    made = {_of_any_seed(place) for run in measured for place in collect.places(run.parts[0], run.name)}
+    records = [path for room in ("branches", "why") for path in (collect.EXPERIMENTS / room).rglob("runs/*")]
+    assert records
+    assert {_of_any_seed(str(path.relative_to(collect.EXPERIMENTS))) for path in records if path.is_dir()} <= made
+
+
+def test_every_command_names_settings_that_there_are(tmp_path: Path) -> None:
+    resolvers.register_resolvers()
+    commands = _commands(WHY, tmp_path)
+    with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
+        for _, module, *overrides in commands:
+            if module != "regicomp.export" and "seed=1" not in overrides and "seed=2" not in overrides:
+                compose(module.rpartition(".")[2], overrides=overrides, return_hydra_config=True)
+
+
+def _of_any_seed(place: str) -> str:
+    return re.sub(r"_\d+$", "", place)
+
+
+def test_few_images_are_links_to_the_first_of_them(tmp_path: Path) -> None:
+    """The ten that every branch has seen are among those of each; a name with blanks and quotes is no obstacle."""
+    _commands(WHY, tmp_path)
+    found = {path.name: sorted(p.name for p in path.iterdir()) for path in (tmp_path / "multirun/few_images").iterdir()}
+    assert {name: len(names) for name, names in found.items()} == {"seen": 10, "10": 10, "50": 20, "1283": 20}
+    assert found["seen"] == found["10"]
+    assert all(p.resolve().is_file() for p in (tmp_path / "multirun/few_images/seen").iterdir())
