@@ -11,12 +11,11 @@ from regicomp.config import checks, extension
 from regicomp.config.settings import Settings, as_yaml, differing
 from regicomp.distributed import environment, processes
 from regicomp.launch import signals
-from regicomp.training import strategy
+from regicomp.training import about, strategy
 from regicomp.training.build import build_networks
 from regicomp.utils import cli, files, memory
 
 if TYPE_CHECKING:
-    from regicomp.backbone.precision import Precision
     from regicomp.data.testsets import TestSet
     from regicomp.training.checkpointing import Stopwatch
     from regicomp.training.cuda_graph import UpdateGraphs
@@ -223,7 +222,7 @@ def _fit(
     device = strategy.device_type(settings.strategy)
     if device == "cpu":
         memory.keep_freed()
-    computing = _computing(settings)
+    computing = about.computing(settings)
     precision.set_backends(computing)
     if settings.compile:
         precision.compile_networks(module.codec, module.regularizer.source if module.regularizer else None)
@@ -232,7 +231,7 @@ def _fit(
     data = CropData(settings.data, settings.trainer.max_steps, settings.seed, settings.phases)
     first, levels = environment.is_first(), len(settings.rate.lambdas or ())
     written: list[Any] = [loggers.MetricsCsv(run_dir / "metrics.csv", resumed_at, levels)] if first else []
-    written += trackers.start(settings, run_dir, _about(settings, module), resumed_at) if first else []
+    written += trackers.start(settings, run_dir, about.run(settings, module), resumed_at) if first else []
     if settings.precision == "auto" and first:
         log.info("precision=auto is %s on this machine (docs/decisions/precision.md)", computing.lightning)
     if ckpt and first:
@@ -309,8 +308,8 @@ def _validation(
     lambdas = settings.rate.lambdas
 
     def export(path: Path, step: int) -> None:
-        about = {**_about(settings, module), "steps": step}
-        model_file.save_codec(path, module.codec, settings.backbone, about)
+        so_far = {**about.run(settings, module), "steps": step}
+        model_file.save_codec(path, module.codec, settings.backbone, so_far)
 
     written = None
     if environment.is_first():
@@ -341,78 +340,21 @@ def _measure(settings: Settings, run_dir: Path, of: _Trained, testsets: list[Tes
     from regicomp.training import trackers
 
     module = of.module
-    about = _about(settings, module) | (of.stop.about(settings.trainer.max_steps) if of.stop else {})
+    entry = about.run(settings, module) | (of.stop.about(settings.trainer.max_steps) if of.stop else {})
     source_file = run_dir / "source.safetensors" if module.regularizer is not None else None
     trained = workers.Files(run_dir / "codec.safetensors", source_file, trusted=_named(settings))
     if environment.is_first():
-        model_file.save_codec(trained.codec, module.codec, settings.backbone, about)
+        model_file.save_codec(trained.codec, module.codec, settings.backbone, entry)
         if trained.source is not None and module.regularizer is not None and settings.source is not None:
-            model_file.save_source(trained.source, module.regularizer.source, settings.source, about)
+            model_file.save_source(trained.source, module.regularizer.source, settings.source, entry)
     elif collectives.world() == 1:  # nothing was left to train, so the processes never met: the first measures
         return {}
     collectives.gather(None)  # the files are written
     codec = round_trip.Codec(model_file.load_codec(trained.codec, trained.trusted))
     source = None if trained.source is None else model_file.load_source(trained.source, trained.trusted).network
     with workers.processes(settings.evaluation.workers, trained) as helpers:
-        measured = measure.measure(run_dir, codec, source, testsets, about, _timing(settings, of.seconds), helpers)
+        measured = measure.measure(run_dir, codec, source, testsets, entry, about.timing(settings, of.seconds), helpers)
     if environment.is_first():
         model_card.write(trained.codec, trained.trusted)
         trackers.log_record(settings, run_dir, measured.record, measured.classical)
     return measured.record
-
-
-def _computing(settings: Settings) -> Precision:
-    """In which precision and memory format this machine trains."""
-    from regicomp.backbone import precision
-
-    return precision.resolve(settings.precision, settings.channels_last, strategy.device_type(settings.strategy))
-
-
-def _timing(settings: Settings, seconds: float) -> dict[str, Any]:
-    """Of the record's `timing` entry what training knows; of a run that moved, the machine that ended it."""
-    import torch
-
-    from regicomp.distributed import collectives
-    from regicomp.utils import machine
-
-    return {
-        "training_seconds": seconds,
-        "processes": collectives.world(),
-        "threads": torch.get_num_threads(),
-        "trained_on": machine.name(strategy.device_type(settings.strategy)),
-    }
-
-
-def _about(settings: Settings, module: RegularizedCodec) -> dict[str, Any]:
-    """The record's `run` entry."""
-    from regicomp.evaluation import record
-
-    lambdas = settings.rate.lambdas
-    return {
-        "backbone": settings.backbone_label,
-        "source": settings.source_label,
-        "alpha": settings.regularizer.alpha,
-        **({} if settings.regularizer.pressure is None else {"pressure": settings.regularizer.pressure}),
-        **({} if settings.regularizer.by_level is None else {"alphas": settings.regularizer.by_level}),
-        **({"lmbda": settings.objective.lmbda} if lambdas is None else {"lambdas": lambdas}),
-        "distortion": settings.objective.distortion,
-        "quality": settings.quality,
-        "size": settings.size,
-        "variant": settings.variant,
-        "seed": settings.seed,
-        "steps": settings.trainer.max_steps,
-        "data": settings.training_data,
-        "crop": settings.data.crop,
-        "batch_size": settings.data.batch_size,
-        "parameters": sum(p.numel() for p in module.codec.parameters()),
-        "source_parameters": sum(p.numel() for p in module.theta),
-        "skipped_updates": module.guard.read().skipped,
-        "rollbacks": module.guard.read().lowered,
-        "optimizer": settings.optimizer.name,
-        "average": settings.average.decay,
-        **({} if settings.quantization == "noise" else {"quantization": settings.quantization}),
-        "precision": _computing(settings).lightning,
-        "config_hash": settings.config_hash,
-        **({} if settings.license is None else {"license": settings.license}),
-        "versions": record.versions(),
-    }
