@@ -53,7 +53,7 @@ def places(sweep: str, run: str) -> list[str]:
         part = part.removesuffix("control").removesuffix("_")
         arm = f"control_paper_{arm}" if part == "fixed" else f"control_{arm}"
     folders = part.split("_") if part else []
-    room = "why" if folders[:1] in (["alignment"], ["scarce"]) else "branches"
+    room = "why" if part.partition("_")[0] in ("alignment", "scarce") else "branches"
     found = ["/".join([room, *folders, "runs", arm])]
     kind = arm.rpartition("_")[0]
     if part == "" and kind in ("plain", "paper", "control_paper"):

@@ -40,6 +40,13 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     return _commands(SCRIPT, tmp_path_factory.mktemp("repeat"))
 
 
+@pytest.fixture(scope="module")
+def why(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[str]]]:
+    """The folder in which the other script ran, and the arguments of everything that it starts."""
+    folder = tmp_path_factory.mktemp("why")
+    return folder, _commands(WHY, folder)
+
+
 def _runs(command: list[str]) -> list[Path]:
     """The folder below multirun/ of a training, or of each of a sweep's that has seed 2."""
     assert command[:3] == ["-m", "regicomp.train", "ckpt=last"]
@@ -87,11 +94,11 @@ def test_a_script_for_one_backbone_trains_that_alone(tmp_path: Path) -> None:
     assert all("backbone=elic" in line for line in done.stdout.splitlines())
 
 
-def test_every_record_is_made_by_a_script(commands: list[list[str]], tmp_path: Path) -> None:
+def test_every_record_is_made_by_a_script(commands: list[list[str]], why: tuple[Path, list[list[str]]]) -> None:
     """Of branches and of why, whatever the seed."""
     resolvers.register_resolvers()
     runs = [run for command in commands for run in _runs(command)]
-    for command in _commands(WHY, tmp_path):
+    for command in why[1]:
         folder = next((part.partition("=")[2] for part in command if part.startswith("hydra.run.dir=")), None)
         if folder is not None:
             runs.append(Path(folder).relative_to("multirun"))
@@ -102,11 +109,10 @@ def test_every_record_is_made_by_a_script(commands: list[list[str]], tmp_path: P
     assert {_of_any_seed(str(path.relative_to(collect.EXPERIMENTS))) for path in records if path.is_dir()} <= made
 
 
-def test_every_command_names_settings_that_there_are(tmp_path: Path) -> None:
+def test_every_command_names_settings_that_there_are(why: tuple[Path, list[list[str]]]) -> None:
     resolvers.register_resolvers()
-    commands = _commands(WHY, tmp_path)
     with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
-        for _, module, *overrides in commands:
+        for _, module, *overrides in why[1]:
             if module != "regicomp.export" and "seed=1" not in overrides and "seed=2" not in overrides:
                 compose(module.rpartition(".")[2], overrides=overrides, return_hydra_config=True)
 
@@ -115,10 +121,10 @@ def _of_any_seed(place: str) -> str:
     return re.sub(r"_\d+$", "", place)
 
 
-def test_few_images_are_links_to_the_first_of_them(tmp_path: Path) -> None:
+def test_few_images_are_links_to_the_first_of_them(why: tuple[Path, list[list[str]]]) -> None:
     """The ten that every branch has seen are among those of each; a name with blanks and quotes is no obstacle."""
-    _commands(WHY, tmp_path)
-    found = {path.name: sorted(p.name for p in path.iterdir()) for path in (tmp_path / "multirun/few_images").iterdir()}
+    folders = why[0] / "multirun/few_images"
+    found = {path.name: sorted(p.name for p in path.iterdir()) for path in folders.iterdir()}
     assert {name: len(names) for name, names in found.items()} == {"seen": 10, "10": 10, "50": 20, "1283": 20}
     assert found["seen"] == found["10"]
-    assert all(p.resolve().is_file() for p in (tmp_path / "multirun/few_images/seen").iterdir())
+    assert all(p.resolve().is_file() for p in (folders / "seen").iterdir())
