@@ -3,7 +3,8 @@
 `python -m experiments.kodak.tabulate --data $REGICOMP_DATA`, after records are copied to experiments/branches.
 Without `--data` the first three alone: the others hold the curves against JPEG and WebP, measured on Kodak's images.
 A backbone's folder has `runs/`, as experiments.branches.tabulate reads them, `made/` with the records of the trainings
-that made its codec and its q_θ, and `unseen/runs/`, each where it has been measured.
+that made its codec and its q_θ, and `unseen/runs/` and `validation/runs/` of other test sets, each where it has been
+measured.
 """
 
 from __future__ import annotations
@@ -79,15 +80,28 @@ def table(found: Mapping[Backbone, dict[str, Arms]]) -> list[dict[str, Any]]:
     return rows
 
 
+def elsewhere() -> dict[Backbone, dict[str, Arms]]:
+    """By backbone and test set the arms found: the domains that training did not see, and in-domain images."""
+    found = read("unseen/runs")
+    for backbone, of_set in read("validation/runs").items():
+        found[backbone] = found.get(backbone, {}) | of_set
+    return {backbone: found[backbone] for backbone in BACKBONES if backbone in found}
+
+
 def unseen(found: Mapping[Backbone, dict[str, Arms]]) -> list[dict[str, Any]]:
-    """Rows of a backbone, a metric and a comparison; a column for each domain that training did not see."""
+    """Rows of a backbone, a metric and a comparison; a column for each test set but Kodak."""
+    sets = sorted({testset for of_set in found.values() for testset in of_set})
     return [
         {"backbone": backbone.name, "metric": metric, "": head}
-        | {testset.removeprefix("ood/"): saving(arms, pair, metric) for testset, arms in of_set.items()}
+        | {_title(name): saving(of_set[name], pair, metric) if name in of_set else "–" for name in sets}
         for backbone, of_set in found.items()
         for metric in ("PSNR", "MS-SSIM")
         for head, *pair in COMPARISONS
     ]
+
+
+def _title(testset: str) -> str:
+    return "in-domain" if testset == "bsds500/val" else testset.removeprefix("ood/")
 
 
 def saving(arms: Arms, pair: list[str], metric: str) -> str:
@@ -231,7 +245,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder that holds kodak/, for baselines.md and rd.png")
     data = parser.parse_args().data
     found = read()
-    pages = {"table.md": table(found), "unseen.md": unseen(read("unseen/runs")), "cost.md": cost()}
+    pages = {"table.md": table(found), "unseen.md": unseen(elsewhere()), "cost.md": cost()}
     if data is not None:
         (kodak,) = testsets.find([published.TESTSET], data, [])
         classical = {codec.name: classical_codecs.cached(codec, kodak, False) for codec in classical_codecs.QUICK}

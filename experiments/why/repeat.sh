@@ -2,7 +2,7 @@
 # Every training behind the tables that ask where the regularizer could pay; called again it goes on where it was. One thread each: call it with
 # different parts side by side. They start from what experiments/kodak/repeat.sh makes of the hyperprior, and alignment from the autoregressive codec.
 # REGICOMP_DATA names the folder that holds bsds500/, imagenet1000/, kodak/ and ood/.
-# Usage: experiments/why/repeat.sh [PART...]    of: options minimized adam mixed fixed alignment scarce unseen waste; PYTHON=python SEEDS=0
+# Usage: experiments/why/repeat.sh [PART...]    of: options minimized adam mixed fixed alignment scarce unseen waste; PYTHON=python SEEDS=0 BACKBONES="hyperprior autoregressive attention elic mlicpp"
 set -eu
 export OMP_NUM_THREADS=1
 python=${PYTHON:-python}
@@ -88,18 +88,21 @@ scarce() {
     done
 }
 
-unseen() { # the branches of kodak/repeat.sh
-    measure() {
-        [ -f "$2/results.json" ] || "$python" -m regicomp.evaluate "checkpoint='$1/codec.safetensors'" threads=1 "hydra.run.dir=$2" \
-            'testsets=[ood/art,ood/medical,ood/satellite,ood/screen]'
+unseen() { # the branches of kodak/repeat.sh on four unseen domains, and on BSDS500's validation images, which are in-domain
+    measure() { # NAME_OF_THE_BACKBONE_OR_NOTHING BRANCH ARM
+        for sets in unseen:ood/art,ood/medical,ood/satellite,ood/screen validation:bsds500/val; do
+            out="multirun/branches$1_${sets%%:*}/${3}_$seed"
+            [ -f "$out/results.json" ] || "$python" -m regicomp.evaluate "checkpoint='multirun/branches$1$2/codec.safetensors'" threads=1 \
+                "hydra.run.dir=$out" "testsets=[${sets#*:}]"
+        done
     }
-    for reg in off paper; do
-        measure "multirun/branches/experiment=branches,reg=$reg,seed=$seed" "multirun/branches_unseen/${reg}_$seed"
-        measure "multirun/branches_autoregressive/backbone=autoregressive,experiment=branches_of,reg=$reg,seed=$seed" \
-            "multirun/branches_autoregressive_unseen/${reg}_$seed"
+    for backbone in ${BACKBONES:-hyperprior autoregressive attention elic mlicpp}; do
+        name="_$backbone" branch="backbone=$backbone,experiment=branches_of"
+        [ "$backbone" != hyperprior ] || name="" branch=experiment=branches
+        measure "$name" "/$branch,reg=off,seed=$seed" off
+        measure "$name" "/$branch,reg=paper,seed=$seed" paper
+        measure "$name" "_control/paper_$seed" control_paper
     done
-    measure "multirun/branches_control/paper_$seed" "multirun/branches_unseen/control_paper_$seed"
-    measure "multirun/branches_autoregressive_control/paper_$seed" "multirun/branches_autoregressive_unseen/control_paper_$seed"
 }
 
 waste() {
