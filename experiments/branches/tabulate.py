@@ -90,9 +90,12 @@ def saving(anchor: Curve | None, test: Curve | None, points: Callable[[Curve], R
     """BD-rate over the seeds that both have, with its interval."""
     if anchor is None or test is None:
         return "–"
-    seeds = [seed for seed in test.seeds if seed in anchor.seeds]
-    pairs = [(points(anchor.of_seeds([seed])), points(test.of_seeds([seed]))) for seed in seeds]
+    pairs = [(points(anchor.of_seeds([seed])), points(test.of_seeds([seed]))) for seed in _of_both(anchor, test)]
     return mean_of([bd_rate(a, t, "pchip") for a, t in pairs])
+
+
+def _of_both(anchor: Curve, test: Curve) -> list[int]:
+    return [seed for seed in test.seeds if seed in anchor.seeds]
 
 
 def mean_of(percents: list[float]) -> str:
@@ -134,7 +137,8 @@ def images(arms: dict[str, Curve]) -> list[dict[str, Any]]:
     for arm, about in ARMS.items():
         if arm not in arms or f"control_{arm}" not in arms:
             continue
-        control, test = arms[f"control_{arm}"], arms[arm]
+        seeds = _of_both(arms[f"control_{arm}"], arms[arm])
+        control, test = arms[f"control_{arm}"].of_seeds(seeds), arms[arm].of_seeds(seeds)
         psnr = control.psnr_db.mean(axis=0)
         rate = 100 * np.log(test.rate / control.rate).mean(axis=0)
         better = (test.psnr_db - control.psnr_db).mean(axis=0)

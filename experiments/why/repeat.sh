@@ -20,6 +20,8 @@ options() {
     }
     branch first_half reg=paper reg.release_steps=250
     branch second_half reg=paper reg.warmup_steps=250 reg.ramp_steps=0
+    branch control_second_half reg=off init_source_from=null "variant='λ control of the second half'" \
+        'rate.lambdas=[0.000712,0.00155,0.00292,0.00538,0.0102,0.0195,0.0385]'
     branch pressure reg=paper reg.pressure=0.1
     branch rounded reg=rounded reg.alpha=0.1
 }

@@ -106,6 +106,12 @@ def test_the_branches_tables_are_what_the_records_say(folder: Path) -> None:
         _same(experiment_tables.markdown(rows), folder / name)
 
 
+def test_a_seed_that_the_control_lacks_changes_no_row() -> None:
+    (arms,) = tabulate.read(EXPERIMENTS / "branches" / "runs").values()
+    both = {arm: arms[arm].of_seeds([1]) for arm in ("paper", "control_paper")}
+    assert tabulate.images({**both, "paper": arms["paper"]}) == tabulate.images(both)
+
+
 @pytest.mark.parametrize("measured", sorted(EXPERIMENTS.rglob("rounding.csv")), ids=lambda path: path.parent.name)
 def test_the_page_on_rounding_is_what_its_measurements_say(measured: Path) -> None:
     """BD-rates with noise and rounded, and how far the two lie apart, but for a last digit."""
