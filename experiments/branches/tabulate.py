@@ -40,6 +40,7 @@ ARMS = {
     "paper": "α = 0.1",
     "minimized": "α = 0.1, H_θ minimized",
     "mixed": "α = 0, quantization=mixed",
+    "crops256": "α = 0, crops of 256²",
     "first_half": "α = 0.1, first half only",
     "second_half": "α = 0.1, second half only",
     "pressure": "ρ = 0.1",

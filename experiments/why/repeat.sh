@@ -1,8 +1,8 @@
 #!/bin/sh
 # Every training behind the tables that ask where the regularizer could pay; called again it goes on where it was. One thread each: call it with
-# different parts side by side. They start from what experiments/kodak/repeat.sh makes of the hyperprior, and alignment from the autoregressive codec.
-# REGICOMP_DATA names the folder that holds bsds500/, imagenet1000/, kodak/ and ood/.
-# Usage: experiments/why/repeat.sh [PART...]    of: options minimized adam mixed fixed alignment scarce unseen waste; PYTHON=python SEEDS=0 BACKBONES="hyperprior autoregressive attention elic mlicpp"
+# different parts side by side. They start from what experiments/kodak/repeat.sh makes of the hyperprior, alignment from the autoregressive codec,
+# crops from ELIC's. REGICOMP_DATA names the folder that holds bsds500/, imagenet1000/, kodak/ and ood/.
+# Usage: experiments/why/repeat.sh [PART...]    of: options minimized adam mixed fixed alignment scarce crops unseen waste; PYTHON=python SEEDS=0 BACKBONES="hyperprior autoregressive attention elic mlicpp"
 set -eu
 export OMP_NUM_THREADS=1
 python=${PYTHON:-python}
@@ -90,6 +90,10 @@ scarce() {
     done
 }
 
+crops() { # a plain branch of ELIC on larger crops, as many pixels an update
+    plain experiment=branches_of backbone=elic "seed=$seed" data.crop=256 data.batch_size=2 "hydra.run.dir=multirun/branches_elic/crops256_$seed"
+}
+
 unseen() { # the branches of kodak/repeat.sh on four unseen domains, and on BSDS500's validation images, which are in-domain
     measure() { # NAME_OF_THE_BACKBONE_OR_NOTHING BRANCH ARM
         for sets in unseen:ood/art,ood/medical,ood/satellite,ood/screen validation:bsds500/val; do
@@ -114,7 +118,7 @@ waste() {
     done
 }
 
-[ $# -gt 0 ] || set -- options minimized adam mixed fixed alignment scarce unseen waste
+[ $# -gt 0 ] || set -- options minimized adam mixed fixed alignment scarce crops unseen waste
 for part; do
     for seed in ${SEEDS:-0}; do "$part"; done
 done
