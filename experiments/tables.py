@@ -19,6 +19,11 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     files.write_bytes(path, buffer.getvalue().encode())
 
 
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """The rows of such a file; none where there is no file."""
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The same as a Markdown table; integers with commas."""
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]

@@ -8,7 +8,6 @@ says how many more bits the whole ones take. Codecs that crops.csv has already a
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,7 @@ def main() -> None:
     arguments = parser.parse_args()
     (testset,) = testsets.find(["kodak"], arguments.data, [], arguments.images)
     path = arguments.out / "crops.csv"
-    rows: list[dict[str, Any]] = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+    rows = tables.read_csv(path)
     for name, _, codec in (pair.partition("=") for pair in arguments.codecs):
         if not any(row["codec"] == name for row in rows):
             rows += measure(name, regicomp.load(codec), [np.asarray(image.load()) for image in testset.images])

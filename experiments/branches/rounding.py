@@ -9,7 +9,6 @@ rounding.csv has already are not measured again.
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +125,6 @@ def page(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of rounding.csv; none where there is no such file."""
-    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
-
-
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -141,7 +135,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="folder of rounding.csv and rounding.md")
     arguments = parser.parse_args()
     (testset,) = testsets.find([arguments.testset], arguments.data, [], arguments.images)
-    rows = read(arguments.out / "rounding.csv")
+    rows = tables.read_csv(arguments.out / "rounding.csv")
     named = [pair.partition("=")[::2] for pair in arguments.codecs]
     for name in dict.fromkeys(name for name, _ in named):
         if not any(row["codec"] == name for row in rows):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from experiments import tables as experiment_tables
-from experiments.branches import longer, rounding, tabulate
+from experiments.branches import crops, longer, rounding, tabulate
 from experiments.kodak import tabulate as five_backbones
 from regicomp.report import comparison, csv_rows, lambda_control, records, style, tables, trainings
 from regicomp.report.curves import curves_of
@@ -115,7 +115,17 @@ def test_a_seed_that_the_control_lacks_changes_no_row() -> None:
 @pytest.mark.parametrize("measured", sorted(EXPERIMENTS.rglob("rounding.csv")), ids=lambda path: path.parent.name)
 def test_the_page_on_rounding_is_what_its_measurements_say(measured: Path) -> None:
     """BD-rates with noise and rounded, and how far the two lie apart, but for a last digit."""
-    _same(rounding.page(rounding.read(measured)), measured.with_name("rounding.md"))
+    _same(rounding.page(experiment_tables.read_csv(measured)), measured.with_name("rounding.md"))
+
+
+def test_the_page_on_crops_is_what_its_measurements_say() -> None:
+    """And the README gives every number of it."""
+    folder = EXPERIMENTS / "branches"
+    page = crops.page(experiment_tables.read_csv(folder / "elic" / "crops.csv"))
+    assert page == (folder / "elic" / "crops.md").read_text()
+    cells = [line.split("|", 2)[2] for line in page.splitlines()[2:]]
+    assert cells
+    assert not [cell for cell in cells if f"|{cell}\n" not in (folder / "README.md").read_text()]
 
 
 def test_the_table_of_backbones_is_what_the_records_say() -> None:
