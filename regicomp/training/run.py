@@ -209,6 +209,7 @@ def _fit(
         loggers,
         nonfinite_guard,
         profiling,
+        silent_units,
         trackers,
     )
 
@@ -259,6 +260,7 @@ def _fit(
                 run_dir / "checkpoints", settings.trainer.checkpoint_every, lambda: any(s.stop for s in stopping)
             ),
             loggers.RateBar(),
+            *([] if settings.compile else [silent_units.SilentUnits(settings.trainer.max_steps, tell=first)]),
             *([profiling.FirstUpdate()] if settings.compile and first else []),
             *([profiling.Profile(run_dir)] if settings.profile else []),
         ],
