@@ -211,12 +211,45 @@ def pages(folder: Path, found: dict[str, dict[str, Curve]]) -> dict[str, list[di
     return rows
 
 
+def without(arms: dict[str, Curve], images: list[str]) -> dict[str, Curve]:
+    """The arms on the other images.
+
+    Args:
+        arms: measured on the same images.
+        images: their names up to the dot.
+
+    Raises:
+        ValueError: one of them was not measured.
+    """
+    found: dict[str, Curve] = {}
+    for arm, curve in arms.items():
+        names = [image.partition(".")[0] for image in curve.images]
+        if unknown := set(images) - set(names):
+            raise ValueError(f"`--without` (={sorted(unknown)}) must be images of {curve.testset}: {', '.join(names)}")
+        left = [k for k, name in enumerate(names) if name not in images]
+        found[arm] = curve._replace(
+            images=tuple(curve.images[k] for k in left),
+            rate=curve.rate[..., left],
+            psnr_db=curve.psnr_db[..., left],
+            ms_ssim_db=curve.ms_ssim_db[..., left],
+        )
+    return found
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=HERE, help="folder with runs/ and waste/, written to too")
-    folder = parser.parse_args().records
+    parser.add_argument("--without", nargs="+", metavar="IMAGE", help="write without.md alone: table.md without them")
+    arguments = parser.parse_args()
+    folder = arguments.records
     found = read(folder / "runs")
+    if arguments.without:
+        (arms,) = found.values()
+        table = tables.markdown(comparisons(without(arms, arguments.without)))
+        files.write_bytes(folder / "without.md", table.encode())
+        print(table)
+        return
     for name, rows in pages(folder, found).items():
         table = tables.markdown(rows)
         files.write_bytes(folder / name, table.encode())

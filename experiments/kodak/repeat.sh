@@ -16,10 +16,20 @@ base() {
         train experiment=base "backbone=$1" 'phases=[]' data.crop=192 data.batch_size=16 trainer.max_steps=2200 optimizer.every=20 ${GRAPH:-}
         ;;
     *) # in two parts, since after the first its highest level still lay below JPEG
+        second=multirun/base/$1
+        [ "$1" != elic ] || second=${second}_second
         train experiment=base "backbone=$1" trainer.max_steps=3000 'phases=[{start: 900, crop: 128, batch_size: 8}]' "hydra.run.dir=multirun/base/$1_first"
         train experiment=base "backbone=$1" trainer.max_steps=2500 'phases=[]' data.crop=128 data.batch_size=8 optimizer.lr=3e-3 \
-            "init_from=multirun/base/$1_first/codec.safetensors"
+            "init_from=multirun/base/$1_first/codec.safetensors" "hydra.run.dir=$second"
+        [ "$1" != elic ] || # and in a third on crops so large that whole images are nothing new to it
+            train experiment=base "backbone=$1" trainer.max_steps=1000 'phases=[]' $(crops "$1") optimizer.lr=2e-3 "init_from=$second/codec.safetensors"
         ;;
+    esac
+}
+
+crops() { # what each branch takes crops of
+    case $1 in
+    elic) echo data.crop=256 data.batch_size=2 ;; # the others as experiment=branches_of has it
     esac
 }
 
@@ -31,8 +41,8 @@ for backbone; do
         control experiment=branches "rate.lambdas=${six%]},0.0361]" hydra.sweep.dir=multirun/branches_control
     else
         base "$backbone"
-        train experiment=branches_of_start "backbone=$backbone"
-        sweep experiment=branches_of "backbone=$backbone" reg=off,paper
-        control experiment=branches_of "backbone=$backbone" "rate.lambdas=$six" "hydra.sweep.dir=multirun/branches_${backbone}_control"
+        train experiment=branches_of_start "backbone=$backbone" $(crops "$backbone")
+        sweep experiment=branches_of "backbone=$backbone" $(crops "$backbone") reg=off,paper
+        control experiment=branches_of "backbone=$backbone" $(crops "$backbone") "rate.lambdas=$six" "hydra.sweep.dir=multirun/branches_${backbone}_control"
     fi
 done

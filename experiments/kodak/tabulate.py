@@ -59,6 +59,7 @@ COMPARISONS = (
     ("λ control", "plain", "control_paper"),
     ("α = 0.1 against its λ control", "control_paper", "paper"),
 )
+STAGES = ("first", "second", "codec")  # of the training of a codec, the last one its end
 Arms = dict[str, Curve]
 
 
@@ -115,17 +116,16 @@ def cost() -> list[dict[str, Any]]:
     for backbone in BACKBONES:
         if not (backbone.folder / "runs").is_dir():
             continue
-        made = {path.parent.name: _minutes(path) for path in sorted((backbone.folder / "made").glob("*/results.json"))}
-        if backbone.on_gpu:
-            made.pop("codec", None)
+        of_codec = [] if backbone.on_gpu else _made(backbone.folder, *STAGES)
+        of_source = _made(backbone.folder, "source")
         arms = {a: _minutes_of(backbone.folder, f"{a}_*") for a in ("plain", "control_paper", "paper")}
-        every = [*made.values(), *_minutes_of(backbone.folder, "*")]
+        every = [*of_codec, *of_source, *_minutes_of(backbone.folder, "*")]
         rows.append(
             {
                 "backbone": backbone.name,
                 "parameters, millions": f"{_parameters(backbone.folder):.2f}",
-                "the codec": _sum(m for name, m in made.items() if name != "source"),
-                "q_θ": _sum([made["source"]] if "source" in made else []),
+                "the codec": _sum(of_codec),
+                "q_θ": _sum(of_source),
                 "a plain branch": _median([*arms["plain"], *arms["control_paper"]]),
                 "with α = 0.1": _median(arms["paper"]),
                 "measuring one": _median(_minutes_of(backbone.folder, "*"), "measuring"),
@@ -136,7 +136,7 @@ def cost() -> list[dict[str, Any]]:
 
 
 class Minutes(NamedTuple):
-    """Time of a run."""
+    """Time of a run, minutes of a core."""
 
     training: float
     measuring: float
@@ -144,14 +144,20 @@ class Minutes(NamedTuple):
 
 def _minutes(path: Path) -> Minutes:
     timing = record.read(path)["timing"]
-    return Minutes(timing["training_seconds"] / 60, timing["evaluation_seconds"] / 60)
+    cores = timing["threads"] / 60
+    return Minutes(timing["training_seconds"] * cores, timing["evaluation_seconds"] * cores)
+
+
+def _made(folder: Path, *stages: str) -> list[Minutes]:
+    paths = (folder / "made" / stage / "results.json" for stage in stages)
+    return [_minutes(path) for path in paths if path.exists()]
 
 
 def _minutes_of(folder: Path, pattern: str) -> list[Minutes]:
     return [_minutes(path) for path in sorted((folder / "runs").glob(f"{pattern}/results.json"))]
 
 
-def _sum(minutes: Any) -> str:
+def _sum(minutes: list[Minutes]) -> str:
     whole = sum(m.training for m in minutes)
     return f"{whole:.0f}" if whole else "–"
 

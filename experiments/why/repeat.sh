@@ -90,8 +90,14 @@ scarce() {
     done
 }
 
-crops() { # a plain branch of ELIC on larger crops, as many pixels an update
-    plain experiment=branches_of backbone=elic "seed=$seed" data.crop=256 data.batch_size=2 "hydra.run.dir=multirun/branches_elic/crops256_$seed"
+crops() { # ELIC's branches from the codec that saw no crops larger than 128², and a plain one on larger crops, as many pixels an update
+    codec=init_from=multirun/base/elic_second/codec.safetensors start=multirun/base/elic_source128 runs=multirun/branches_elic_crops128
+    all="experiment=branches_of backbone=elic seed=$seed $codec"
+    train experiment=branches_of_start backbone=elic "$codec" "hydra.run.dir=$start"
+    plain $all "hydra.run.dir=$runs/off_$seed"
+    train $all reg=paper "init_source_from=$start/source.safetensors" "hydra.run.dir=$runs/paper_$seed"
+    control $all "rate.lambdas=$six" "hydra.run.dir=${runs}_control/paper_$seed"
+    plain $all data.crop=256 data.batch_size=2 "hydra.run.dir=$runs/crops256_$seed"
 }
 
 unseen() { # the branches of kodak/repeat.sh on four unseen domains, and on BSDS500's validation images, which are in-domain
