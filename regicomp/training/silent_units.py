@@ -57,7 +57,7 @@ def layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
 
 
 def warning(found: list[Layer], lr: float) -> str | None:
-    """What a user should hear of it; None where every layer has a unit left.
+    """The warning that is due; None where every layer has a unit left.
 
     Args:
         found: see `layers`.
