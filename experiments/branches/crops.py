@@ -76,13 +76,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="folder of crops.csv and crops.md")
     arguments = parser.parse_args()
     (testset,) = testsets.find(["kodak"], arguments.data, [], arguments.images)
-    path = arguments.out / "crops.csv"
-    rows = tables.read_csv(path)
-    for name, _, codec in (pair.partition("=") for pair in arguments.codecs):
-        if not any(row["codec"] == name for row in rows):
-            rows += measure(name, regicomp.load(codec), [np.asarray(image.load()) for image in testset.images])
-            tables.write_csv(path, rows)
-            print(f"{name} measured", flush=True)
+    images = [np.asarray(image.load()) for image in testset.images]
+    rows = tables.measured(
+        arguments.out / "crops.csv", arguments.codecs, lambda name, codec: measure(name, regicomp.load(codec), images)
+    )
     files.write_bytes(arguments.out / "crops.md", page(rows).encode())
     print(page(rows))
 

@@ -4,8 +4,8 @@
 # Usage: experiments/kodak/repeat.sh [BACKBONE...]    PYTHON=python JOBS=2 GRAPH=cuda_graph=true (with a GPU)
 set -eu
 export OMP_NUM_THREADS=1
-train() { "${PYTHON:-python}" -m regicomp.train ckpt=last "$@"; }
-sweep() { train -m hydra/launcher=joblib "hydra.launcher.n_jobs=${JOBS:-2}" "$@"; }
+train() { "${PYTHON:-python}" -m regicomp.train "$@" ckpt=last; }
+sweep() { train -m hydra/launcher=joblib "hydra.launcher.n_jobs=${JOBS:-2}" "$@"; } # Hydra takes -m only before all settings
 control() { sweep reg=off "variant='λ control'" 'hydra.sweep.subdir=paper_${seed}' "$@"; }
 six='[0.000659,0.00143,0.0027,0.00498,0.00939,0.0181]' # λ at which a plain codec has the rates of α = 0.1
 
@@ -15,16 +15,19 @@ base() {
     mlicpp) # 6 minutes of an H100 with GRAPH=cuda_graph=true, hours of two cores
         train experiment=base "backbone=$1" 'phases=[]' data.crop=192 data.batch_size=16 trainer.max_steps=2200 optimizer.every=20 ${GRAPH:-}
         ;;
-    *) # in two parts, since after the first its highest level still lay below JPEG
-        second=multirun/base/$1
-        [ "$1" != elic ] || second=${second}_second
-        train experiment=base "backbone=$1" trainer.max_steps=3000 'phases=[{start: 900, crop: 128, batch_size: 8}]' "hydra.run.dir=multirun/base/$1_first"
-        train experiment=base "backbone=$1" trainer.max_steps=2500 'phases=[]' data.crop=128 data.batch_size=8 optimizer.lr=3e-3 \
-            "init_from=multirun/base/$1_first/codec.safetensors" "hydra.run.dir=$second"
-        [ "$1" != elic ] || # and in a third on crops so large that whole images are nothing new to it
-            train experiment=base "backbone=$1" trainer.max_steps=1000 'phases=[]' $(crops "$1") optimizer.lr=2e-3 "init_from=$second/codec.safetensors"
+    elic) # and in a third on crops so large that whole images are nothing new to it
+        two_parts elic multirun/base/elic_second
+        train experiment=base backbone=elic trainer.max_steps=1000 'phases=[]' $(crops elic) optimizer.lr=2e-3 \
+            init_from=multirun/base/elic_second/codec.safetensors
         ;;
+    *) two_parts "$1" "multirun/base/$1" ;;
     esac
+}
+
+two_parts() { # BACKBONE FOLDER: the codec in it, in two parts, since after the first its highest level still lay below JPEG
+    train experiment=base "backbone=$1" trainer.max_steps=3000 'phases=[{start: 900, crop: 128, batch_size: 8}]' "hydra.run.dir=multirun/base/$1_first"
+    train experiment=base "backbone=$1" trainer.max_steps=2500 'phases=[]' data.crop=128 data.batch_size=8 optimizer.lr=3e-3 \
+        "init_from=multirun/base/$1_first/codec.safetensors" "hydra.run.dir=$2"
 }
 
 crops() { # what each branch takes crops of

@@ -1,8 +1,8 @@
 """Which units of trained codecs still work: `python -m experiments.recipe.silent NAME=CODEC … --data ROOT`.
 
-silent.csv gets, of each codec, the part of the ReLU and GELU units of each of its transforms that stay at 0 on four
-Kodak images at its lowest and at its highest level, and the bits that it spends on z; silent.md shows them. Codecs that
-silent.csv has already are not measured again.
+silent.csv gets, of each codec, the part of the ReLU and GELU units of each of its transforms that stay at 0 on 512² of
+eight Kodak images at its lowest and at its highest level, and the bits of z and y at the highest; silent.md shows them.
+Codecs that silent.csv has already are not measured again.
 """
 
 from __future__ import annotations
@@ -80,14 +80,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="folder of silent.csv and silent.md")
     arguments = parser.parse_args()
     (testset,) = testsets.find(["kodak"], arguments.data, [], arguments.images)
-    squares = [to_tensor(np.asarray(image.load())[:512, :512]) for image in testset.images]
-    path = arguments.out / "silent.csv"
-    rows = tables.read_csv(path)
-    for name, _, codec in (pair.partition("=") for pair in arguments.codecs):
-        if not any(row["codec"] == name for row in rows):
-            rows.append(measure(name, regicomp.load(codec), torch.cat(squares)))
-            tables.write_csv(path, rows)
-            print(f"{name} measured", flush=True)
+    images = torch.cat([to_tensor(np.asarray(image.load())[:512, :512]) for image in testset.images])
+    rows = tables.measured(
+        arguments.out / "silent.csv",
+        arguments.codecs,
+        lambda name, codec: [measure(name, regicomp.load(codec), images)],
+    )
     files.write_bytes(arguments.out / "silent.md", tables.markdown(rows).encode())
     print(tables.markdown(rows))
 

@@ -111,6 +111,7 @@ unseen() { # the branches of kodak/repeat.sh on four unseen domains, and on BSDS
     for backbone in ${BACKBONES:-hyperprior autoregressive attention elic mlicpp}; do
         name="_$backbone" branch="backbone=$backbone,experiment=branches_of"
         [ "$backbone" != hyperprior ] || name="" branch=experiment=branches
+        [ "$backbone" != elic ] || branch=backbone=elic,data.batch_size=2,data.crop=256,experiment=branches_of
         measure "$name" "/$branch,reg=off,seed=$seed" off
         measure "$name" "/$branch,reg=paper,seed=$seed" paper
         measure "$name" "_control/paper_$seed" control_paper

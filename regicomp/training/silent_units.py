@@ -95,8 +95,7 @@ class SilentUnits(Callback):
             return
         codec: nn.Module = module.codec
         crops = batch.chunk(module.optimization.accumulate)[-1]
-        devices = [crops.device] if crops.is_cuda else []
-        with torch.no_grad(), torch.random.fork_rng(devices):  # in training mode, whose noise is drawn again
+        with torch.no_grad():  # in training mode, whose noise each update draws from a seed of its own
             found = layers(codec, lambda: codec((crops.float() / 255).contiguous(memory_format=module.memory_format)))
         line = warning(found, module.optimization.lr)
         if line is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 
 from experiments.branches import collect
 from experiments.kodak import tabulate
@@ -49,10 +50,12 @@ def why(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[str]]
 
 def _runs(command: list[str]) -> list[Path]:
     """The folder below multirun/ of a training, or of each of a sweep's that has seed 2."""
-    assert command[:3] == ["-m", "regicomp.train", "ckpt=last"]
-    overrides = [part for part in command[3:] if part != "-m" and not part.startswith(("hydra/", "hydra.launcher"))]
+    assert command[:2] == ["-m", "regicomp.train"]
+    given = get_args_parser().parse_args(command[2:])
+    assert "ckpt=last" in given.overrides
+    overrides = [part for part in given.overrides if not part.startswith(("hydra/", "hydra.launcher", "ckpt="))]
     with initialize_config_dir(str(settings.conf_dir()), version_base="1.3"):
-        if "-m" not in command[3:]:
+        if not given.multirun:
             composed = compose("train", overrides=overrides, return_hydra_config=True)
             return [Path(composed.hydra.run.dir).relative_to("multirun")]
         single = [part for part in overrides if not part.startswith("reg=")]
@@ -62,8 +65,7 @@ def _runs(command: list[str]) -> list[Path]:
         folder = Path(composed.hydra.sweep.dir).relative_to("multirun")
         if "hydra.sweep.subdir" in params:
             return [folder / composed.hydra.sweep.subdir]
-        backbone = f"backbone={params['backbone']}," if "backbone" in params else ""
-        named = f"{backbone}experiment={params['experiment']}"
+        named = ",".join(sorted(part for part in single if not part.startswith("hydra.")))  # as train.yaml has it
         return [folder / f"{named},reg={reg},seed=2" for reg in params["reg"].split(",")]
 
 
@@ -107,6 +109,17 @@ def test_every_record_is_made_by_a_script(commands: list[list[str]], why: tuple[
     records = [path for room in ("branches", "why") for path in (collect.EXPERIMENTS / room).rglob("runs/*")]
     assert records
     assert {_of_any_seed(str(path.relative_to(collect.EXPERIMENTS))) for path in records if path.is_dir()} <= made
+
+
+def test_what_is_measured_elsewhere_has_been_trained(
+    commands: list[list[str]], why: tuple[Path, list[list[str]]]
+) -> None:
+    resolvers.register_resolvers()
+    runs = {f"multirun/{run}/codec.safetensors" for command in commands for run in _runs(command)}
+    named = [part.strip("'") for command in why[1] for part in command if part.startswith("checkpoint=")]
+    measured = {part.removeprefix("checkpoint='") for part in named}
+    assert measured
+    assert {path for path in measured if re.search(r"(seed=|paper_)2/", path)} <= runs
 
 
 def test_every_command_names_settings_that_there_are(why: tuple[Path, list[list[str]]]) -> None:
