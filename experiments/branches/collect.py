@@ -15,6 +15,7 @@ from regicomp.utils import files
 
 EXPERIMENTS = Path(__file__).parents[1]
 ARMS = {"off": "plain", "default": "mild", "paper": "paper", "minimized": "minimized"}  # by reg
+STAGES = ("first", "second", "source", "source128")  # of what a branch starts from; a codec's end has no name
 NAME = "results.json"
 
 
@@ -40,8 +41,8 @@ def places(sweep: str, run: str) -> list[str]:
     if sweep == "branches_start":
         return ["branches/made/source"]
     if sweep == "base":
-        backbone, _, stage = run.partition("_")
-        return [f"branches/{backbone}/made/{stage or 'codec'}"]
+        *folders, stage = run.split("_") if run.endswith(STAGES) else (*run.split("_"), "codec")
+        return ["/".join(["branches", *folders, "made", stage])]
     if sweep == "branches_waste":
         return [f"branches/waste/{ARMS[run]}"]
     arm = _arm(run)

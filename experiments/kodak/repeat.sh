@@ -15,19 +15,27 @@ base() {
     mlicpp) # 6 minutes of an H100 with GRAPH=cuda_graph=true, hours of two cores
         train experiment=base "backbone=$1" 'phases=[]' data.crop=192 data.batch_size=16 trainer.max_steps=2200 optimizer.every=20 ${GRAPH:-}
         ;;
-    elic) # and in a third on crops so large that whole images are nothing new to it
-        two_parts elic multirun/base/elic_second
-        train experiment=base backbone=elic trainer.max_steps=1000 'phases=[]' $(crops elic) optimizer.lr=2e-3 \
-            init_from=multirun/base/elic_second/codec.safetensors
+    elic) # at a learning rate that its ReLUs bear, and in the end on crops so large that whole images are nothing new to it
+        first elic optimizer.lr=1.5e-3
+        second elic optimizer.lr=1.5e-3 trainer.max_steps=2000 $(crops elic)
         ;;
-    *) two_parts "$1" "multirun/base/$1" ;;
+    *) # in two parts, since after the first its highest level still lay below JPEG
+        first "$1"
+        second "$1" optimizer.lr=3e-3 trainer.max_steps=2500 data.crop=128 data.batch_size=8
+        ;;
     esac
 }
 
-two_parts() { # BACKBONE FOLDER: the codec in it, in two parts, since after the first its highest level still lay below JPEG
-    train experiment=base "backbone=$1" trainer.max_steps=3000 'phases=[{start: 900, crop: 128, batch_size: 8}]' "hydra.run.dir=multirun/base/$1_first"
-    train experiment=base "backbone=$1" trainer.max_steps=2500 'phases=[]' data.crop=128 data.batch_size=8 optimizer.lr=3e-3 \
-        "init_from=multirun/base/$1_first/codec.safetensors" "hydra.run.dir=$2"
+first() { # BACKBONE SETTING...
+    name=$1
+    shift
+    train experiment=base "backbone=$name" trainer.max_steps=3000 'phases=[{start: 900, crop: 128, batch_size: 8}]' "$@" "hydra.run.dir=multirun/base/${name}_first"
+}
+
+second() { # BACKBONE SETTING...: from the codec of the first part
+    name=$1
+    shift
+    train experiment=base "backbone=$name" 'phases=[]' "$@" "init_from=multirun/base/${name}_first/codec.safetensors"
 }
 
 crops() { # what each branch takes crops of
@@ -45,7 +53,7 @@ for backbone; do
     else
         base "$backbone"
         train experiment=branches_of_start "backbone=$backbone" $(crops "$backbone")
-        sweep experiment=branches_of "backbone=$backbone" $(crops "$backbone") reg=off,paper
+        sweep experiment=branches_of "backbone=$backbone" $(crops "$backbone") reg=off,default,paper
         control experiment=branches_of "backbone=$backbone" $(crops "$backbone") "rate.lambdas=$six" "hydra.sweep.dir=multirun/branches_${backbone}_control"
     fi
 done

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Every training behind the tables that ask where the regularizer could pay; called again it goes on where it was. One thread each: call it with
 # different parts side by side. They start from what experiments/kodak/repeat.sh makes of the hyperprior, alignment from the autoregressive codec,
-# crops from ELIC's. REGICOMP_DATA names the folder that holds bsds500/, imagenet1000/, kodak/ and ood/.
-# Usage: experiments/why/repeat.sh [PART...]    of: options minimized adam mixed fixed alignment scarce crops unseen waste; PYTHON=python SEEDS=0 BACKBONES="hyperprior autoregressive attention elic mlicpp"
+# pressure from ELIC's, crops from what silent makes. REGICOMP_DATA names the folder that holds bsds500/, imagenet1000/, kodak/ and ood/.
+# Usage: experiments/why/repeat.sh [PART...]    of: options pressure minimized adam mixed fixed alignment scarce silent crops unseen waste; PYTHON=python SEEDS=0 BACKBONES="hyperprior autoregressive attention elic mlicpp"
 set -eu
 export OMP_NUM_THREADS=1
 python=${PYTHON:-python}
@@ -24,6 +24,11 @@ options() {
         'rate.lambdas=[0.000712,0.00155,0.00292,0.00538,0.0102,0.0195,0.0385]'
     branch pressure reg=paper reg.pressure=0.1
     branch rounded reg=rounded reg.alpha=0.1
+}
+
+pressure() { # ELIC at a constant pressure, as options has it for the hyperprior
+    train experiment=branches_of backbone=elic "seed=$seed" reg=paper reg.pressure=0.1 data.crop=256 data.batch_size=2 \
+        "hydra.run.dir=multirun/branches_elic/pressure_$seed"
 }
 
 minimized() { # the λ control of H_θ minimized, whose branches are with the hyperprior's
@@ -90,14 +95,32 @@ scarce() {
     done
 }
 
-crops() { # ELIC's branches from the codec that saw no crops larger than 128², and a plain one on larger crops, as many pixels an update
-    codec=init_from=multirun/base/elic_second/codec.safetensors start=multirun/base/elic_source128 runs=multirun/branches_elic_crops128
-    all="experiment=branches_of backbone=elic seed=$seed $codec"
-    train experiment=branches_of_start backbone=elic "$codec" "hydra.run.dir=$start"
-    plain $all "hydra.run.dir=$runs/off_$seed"
-    train $all reg=paper "init_source_from=$start/source.safetensors" "hydra.run.dir=$runs/paper_$seed"
-    control $all "rate.lambdas=$six" "hydra.run.dir=${runs}_control/paper_$seed"
-    plain $all data.crop=256 data.batch_size=2 "hydra.run.dir=$runs/crops256_$seed"
+silent() { # ELIC's codec at the recipe's learning rate, of which its h_a dies, and its branches
+    codec=multirun/base/elic_silent start=multirun/base/elic_silent_source runs=multirun/branches_elic_silent
+    train experiment=base backbone=elic trainer.max_steps=3000 'phases=[{start: 900, crop: 128, batch_size: 8}]' "hydra.run.dir=${codec}_first"
+    train experiment=base backbone=elic trainer.max_steps=2500 'phases=[]' data.crop=128 data.batch_size=8 optimizer.lr=3e-3 \
+        "init_from=${codec}_first/codec.safetensors" "hydra.run.dir=${codec}_second"
+    train experiment=base backbone=elic trainer.max_steps=1000 'phases=[]' data.crop=256 data.batch_size=2 optimizer.lr=2e-3 \
+        "init_from=${codec}_second/codec.safetensors" "hydra.run.dir=$codec"
+    elic_branches "$codec" "$start" "$runs" data.crop=256 data.batch_size=2
+}
+
+crops() { # branches from that codec before it saw crops larger than 128², and a plain one on larger crops, as many pixels an update
+    codec=multirun/base/elic_silent_second runs=multirun/branches_elic_silent_crops128
+    elic_branches "$codec" multirun/base/elic_silent_source128 "$runs"
+    plain experiment=branches_of backbone=elic "seed=$seed" "init_from=$codec/codec.safetensors" data.crop=256 data.batch_size=2 \
+        "hydra.run.dir=$runs/crops256_$seed"
+}
+
+elic_branches() { # CODEC START RUNS SETTING...
+    codec=$1 start=$2 runs=$3
+    shift 3
+    of="backbone=elic init_from=$codec/codec.safetensors"
+    all="experiment=branches_of $of seed=$seed"
+    train experiment=branches_of_start $of "$@" "hydra.run.dir=$start"
+    plain $all "$@" "hydra.run.dir=$runs/off_$seed"
+    train $all reg=paper "$@" "init_source_from=$start/source.safetensors" "hydra.run.dir=$runs/paper_$seed"
+    control $all "$@" "rate.lambdas=$six" "hydra.run.dir=${runs}_control/paper_$seed"
 }
 
 unseen() { # the branches of kodak/repeat.sh on four unseen domains, and on BSDS500's validation images, which are in-domain
@@ -125,7 +148,7 @@ waste() {
     done
 }
 
-[ $# -gt 0 ] || set -- options minimized adam mixed fixed alignment scarce crops unseen waste
+[ $# -gt 0 ] || set -- options pressure minimized adam mixed fixed alignment scarce silent crops unseen waste
 for part; do
     for seed in ${SEEDS:-0}; do "$part"; done
 done

@@ -1,0 +1,112 @@
+"""Errors where an image is flat: `python -m experiments.branches.flat [NAME=CODEC …] --data ROOT --out FOLDER`.
+
+flat.csv gets, of each codec at its highest level, the PSNR of the mean error in the flat squares of Kodak's images and
+in the rest of them, and on a slow ramp of colours; flat.md shows them, and flat.png what is left of the ramp. Codecs
+that flat.csv has already are not measured again, but drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regicomp.utils import cli
+
+cli.quiet_libraries()
+
+import matplotlib  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+import regicomp  # noqa: E402
+from experiments import tables  # noqa: E402
+from regicomp.data import testsets  # noqa: E402
+from regicomp.image_codec.codec import Codec  # noqa: E402
+from regicomp.utils import files  # noqa: E402
+
+SIDE = 16  # of a square, which divides those of Kodak's images
+BOUND = 4.0  # grey levels: the greatest standard deviation of each colour in a flat square
+Pixels = NDArray[np.uint8]
+
+
+def flat(pixels: Pixels) -> NDArray[np.bool_]:
+    """Which squares of an image (H, W, 3) are flat, (H/16, W/16); H and W multiples of 16."""
+    height, width, colours = pixels.shape
+    squares = pixels.reshape(height // SIDE, SIDE, width // SIDE, SIDE, colours).astype(float)
+    return (squares.std(axis=(1, 3)) <= BOUND).all(axis=-1)
+
+
+def ramp(side: int = 256) -> Pixels:
+    """A square whose colours change by less than half a grey level from pixel to pixel, (side, side, 3)."""
+    down, right = np.mgrid[:side, :side] / side
+    return np.stack([120 + 100 * right, 140 + 60 * down, np.full_like(down, 200)], axis=-1).round().astype(np.uint8)
+
+
+def squared_errors(codec: Codec, pixels: Pixels) -> NDArray[np.float64]:
+    """Of an image at the highest level, mean over the colours, (H, W), grey levels squared."""
+    return ((decoded(codec, pixels) - pixels) ** 2).mean(axis=-1)
+
+
+def decoded(codec: Codec, pixels: Pixels) -> NDArray[np.float64]:
+    """The image that a codec makes of one at the highest level, (H, W, 3), grey levels, rounded."""
+    found, _ = codec.reconstruct(pixels, codec.levels or 1)
+    return (255 * np.asarray(found, dtype=float)[0].transpose(1, 2, 0)).round().clip(0, 255)
+
+
+def psnr(squares: NDArray[np.float64]) -> float:
+    """Of the mean of squared errors, dB."""
+    return float(10 * np.log10(255**2 / squares.mean()))
+
+
+def measure(name: str, codec: Codec, images: list[Pixels]) -> dict[str, Any]:
+    """A row: PSNR of the mean error in flat squares of all images, in the others, and on the ramp."""
+    parts: dict[bool, list[NDArray[np.float64]]] = {True: [], False: []}
+    for image in images:
+        where = flat(image).repeat(SIDE, axis=0).repeat(SIDE, axis=1)
+        errors = squared_errors(codec, image)
+        for kind, found in parts.items():
+            found.append(errors[where == kind])
+    return {
+        "codec": name,
+        "flat squares, dB": f"{psnr(np.concatenate(parts[True])):.2f}",
+        "elsewhere, dB": f"{psnr(np.concatenate(parts[False])):.2f}",
+        "a ramp, dB": f"{psnr(squared_errors(codec, ramp())):.2f}",
+    }
+
+
+def draw(path: Path, codecs: dict[str, Codec]) -> None:
+    """The middle of the ramp as each codec has it, four pixels for one."""
+    matplotlib.use("Agg")
+    figure = Figure(figsize=(3 * len(codecs), 3.3), layout="constrained")
+    for axes, (name, codec) in zip(np.ravel(figure.subplots(1, len(codecs))), codecs.items(), strict=True):
+        axes.imshow(decoded(codec, ramp())[64:192, 64:192].astype(np.uint8), interpolation="nearest")
+        axes.set_title(name)
+        axes.set_axis_off()
+    figure.savefig(path, dpi=140)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("codecs", nargs="+", metavar="NAME=CODEC")
+    parser.add_argument("--data", required=True, help="folder that holds kodak/")
+    parser.add_argument("--out", type=Path, required=True, help="folder of flat.csv, flat.md and flat.png")
+    arguments = parser.parse_args()
+    (testset,) = testsets.find(["kodak"], arguments.data, [])
+    images = [np.asarray(image.load()) for image in testset.images]
+    rows = tables.measured(
+        arguments.out / "flat.csv",
+        arguments.codecs,
+        lambda name, codec: [measure(name, regicomp.load(codec), images)],
+    )
+    files.write_bytes(arguments.out / "flat.md", tables.markdown(rows).encode())
+    print(tables.markdown(rows))
+    named = (codec.partition("=") for codec in arguments.codecs)
+    draw(arguments.out / "flat.png", {name: regicomp.load(path) for name, _, path in named})
+
+
+if __name__ == "__main__":
+    main()
