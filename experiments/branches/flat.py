@@ -1,8 +1,9 @@
 """Errors where an image is flat: `python -m experiments.branches.flat [NAME=CODEC …] --data ROOT --out FOLDER`.
 
 flat.csv gets, of each codec at its highest level, the PSNR of the mean error in the flat squares of Kodak's images and
-in the rest of them, and on a slow ramp of colours; flat.md shows them, and flat.png what is left of the ramp. Codecs
-that flat.csv has already are not measured again, but drawn.
+in the rest of them, and on a slow ramp of colours; flat.md shows them, and flat.png what is left of the ramp. paid.csv
+and paid.md get, of those with a q_θ beside them, its bits for that ramp. What a file has already is not measured again,
+but drawn.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from regicomp.utils import cli
 
 cli.quiet_libraries()
 
 import matplotlib  # noqa: E402
+import torch  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 import regicomp  # noqa: E402
 from experiments import tables  # noqa: E402
 from regicomp.data import testsets  # noqa: E402
-from regicomp.image_codec.codec import Codec  # noqa: E402
+from regicomp.image_codec import model_file  # noqa: E402
+from regicomp.image_codec.codec import Codec, to_tensor  # noqa: E402
+from regicomp.source.base import SourceModel  # noqa: E402
 from regicomp.utils import files  # noqa: E402
 
 SIDE = 16  # of a square, which divides those of Kodak's images
@@ -77,6 +82,22 @@ def measure(name: str, codec: Codec, images: list[Pixels]) -> dict[str, Any]:
     }
 
 
+def smoothed(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of the 16×16 pixels around each, (H, W, 3), which leaves nothing of a pattern with that period."""
+    return uniform_filter(image, SIDE, mode="nearest", axes=(0, 1))
+
+
+def paid(name: str, codec: Codec, source: SourceModel) -> dict[str, Any]:
+    """A row: H_θ of the ramp given what the codec makes of it, and given the same smoothed, bits per pixel."""
+    image = decoded(codec, ramp())
+    row = {"codec": name}
+    for about, x_hat in (("as it is", image), ("smoothed", smoothed(image))):
+        with torch.no_grad():
+            bits = source(to_tensor(ramp()), torch.from_numpy(x_hat / 255).float().permute(2, 0, 1)[None])
+        row[about] = f"{float(bits):.2f}"
+    return row
+
+
 def draw(path: Path, codecs: dict[str, Codec]) -> None:
     """The middle of the ramp as each codec has it, four pixels for one."""
     matplotlib.use("Agg")
@@ -104,8 +125,24 @@ def main() -> None:
     )
     files.write_bytes(arguments.out / "flat.md", tables.markdown(rows).encode())
     print(tables.markdown(rows))
-    named = (codec.partition("=") for codec in arguments.codecs)
-    draw(arguments.out / "flat.png", {name: regicomp.load(path) for name, _, path in named})
+    named = {name: Path(path) for name, _, path in (codec.partition("=") for codec in arguments.codecs)}
+    regularized = [f"{n}={path}" for n, path in named.items() if path.with_name("source.safetensors").exists()]
+    found = tables.measured(
+        arguments.out / "paid.csv",
+        regularized,
+        lambda name, codec: [paid(name, regicomp.load(codec), _source(Path(codec)))],
+    )
+    if found:
+        files.write_bytes(arguments.out / "paid.md", tables.markdown(found).encode())
+        print(tables.markdown(found))
+    draw(arguments.out / "flat.png", {name: regicomp.load(path) for name, path in named.items()})
+
+
+def _source(codec: Path) -> SourceModel:
+    """The q_θ that was trained beside a codec."""
+    source = model_file.load_source(codec.with_name("source.safetensors")).network
+    assert isinstance(source, SourceModel)
+    return source
 
 
 if __name__ == "__main__":

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import regicomp
 from experiments import tables
 from experiments.branches import flat
+from regicomp.image_codec.codec import to_tensor
+from regicomp.source.hyperprior import HyperpriorSource
 
 ELIC = Path(flat.__file__).parent / "elic"
 
@@ -37,7 +41,38 @@ def test_flat_squares_and_the_others_are_told_apart() -> None:
     assert [float(row[key]) for key in row if "dB" in key] == pytest.approx(expected, abs=0.006)
 
 
+def test_smoothing_leaves_nothing_of_a_lattice() -> None:
+    """Whatever its form, if its period is 16 pixels; the mean stays."""
+    lattice = np.tile(np.random.default_rng(0).normal(size=(16, 16, 3)), (8, 8, 1))
+    inside = flat.smoothed(100 + lattice)[16:-16, 16:-16]
+    assert np.ptp(inside, axis=(0, 1)) == pytest.approx(0, abs=1e-9)
+    assert inside[0, 0] == pytest.approx(100 + lattice.mean(axis=(0, 1)))
+
+
+class _Lattice:
+    """A codec that lays dots over what it is given."""
+
+    levels = 1
+
+    def reconstruct(self, pixels: flat.Pixels, quality: float) -> tuple[torch.Tensor, float]:
+        dots = torch.zeros(pixels.shape[:2])
+        dots[::4, ::4] = 100 / 255
+        return (to_tensor(pixels) - dots).clamp(0, 1), quality
+
+
+def test_a_q_that_expects_what_it_sees_pays_for_a_lattice() -> None:
+    """And not where it is smoothed away; untrained, q_θ expects x̂ itself."""
+    source = HyperpriorSource(width=8, initial_scale=5.0).eval()
+    codec: Any = _Lattice()
+    row = flat.paid("lattice", codec, source)
+    with torch.no_grad():
+        bits = source.bits(to_tensor(flat.ramp()), codec.reconstruct(flat.ramp(), 1)[0])
+    assert float(row["as it is"]) == pytest.approx(3 * float(bits.mean()), abs=0.02)
+    assert float(row["as it is"]) > 1.1 * float(row["smoothed"])
+
+
 def test_the_page_says_what_was_measured_and_the_readme_quotes_it() -> None:
-    page = (ELIC / "flat.md").read_text()
-    assert page == tables.markdown(tables.read_csv(ELIC / "flat.csv"))
-    assert page in ELIC.with_name("README.md").read_text()
+    for name in ("flat", "paid"):
+        page = (ELIC / f"{name}.md").read_text()
+        assert page == tables.markdown(tables.read_csv(ELIC / f"{name}.csv"))
+        assert page in ELIC.with_name("README.md").read_text()
