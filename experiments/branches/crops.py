@@ -7,23 +7,17 @@ says how many more bits the whole ones take. Codecs that crops.csv has already a
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-import regicomp
-from experiments import tables
-from regicomp.data import testsets
+from experiments import on_kodak, tables
+from experiments.on_kodak import Pixels
 from regicomp.image_codec.codec import Codec
 from regicomp.report.tables import signed
-from regicomp.utils import files
 
-HERE = Path(__file__).parent
 SIDES = (256, 128)  # both divide those of Kodak's images
-Pixels = NDArray[np.uint8]
 
 
 def cut(pixels: Pixels, side: int) -> list[Pixels]:
@@ -69,19 +63,8 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("codecs", nargs="*", metavar="NAME=CODEC")
-    parser.add_argument("--data", required=True, help="folder that holds kodak/")
-    parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of crops.csv and crops.md")
-    arguments = parser.parse_args()
-    (testset,) = testsets.find(["kodak"], arguments.data, [], arguments.images)
-    images = [np.asarray(image.load()) for image in testset.images]
-    rows = tables.measured(
-        arguments.out / "crops.csv", arguments.codecs, lambda name, codec: measure(name, regicomp.load(codec), images)
-    )
-    files.write_bytes(arguments.out / "crops.md", page(rows).encode())
-    print(page(rows))
+    given = on_kodak.parse(__doc__, Path(__file__).parent, images=4)
+    on_kodak.table(given, "crops", lambda name, codec: measure(name, codec, given.images), page)
 
 
 if __name__ == "__main__":

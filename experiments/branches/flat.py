@@ -1,4 +1,4 @@
-"""Errors where an image is flat: `python -m experiments.branches.flat [NAME=CODEC …] --data ROOT --out FOLDER`.
+"""Errors where an image is flat: `python -m experiments.branches.flat [NAME=CODEC …] --data ROOT`.
 
 flat.csv gets, of each codec at its highest level, the PSNR of the mean error in the flat squares of Kodak's images and
 in the rest of them, and on a slow ramp of colours; flat.md shows them, and flat.png what is left of the ramp. paid.csv
@@ -8,7 +8,6 @@ but drawn.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,14 @@ import torch  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 import regicomp  # noqa: E402
-from experiments import tables  # noqa: E402
-from regicomp.data import testsets  # noqa: E402
+from experiments import on_kodak  # noqa: E402
+from experiments.on_kodak import Pixels  # noqa: E402
 from regicomp.image_codec import model_file  # noqa: E402
-from regicomp.image_codec.codec import Codec, to_tensor  # noqa: E402
+from regicomp.image_codec.codec import Codec, to_pixels, to_tensor  # noqa: E402
 from regicomp.source.base import SourceModel  # noqa: E402
-from regicomp.utils import files  # noqa: E402
 
 SIDE = 16  # of a square, which divides those of Kodak's images
 BOUND = 4.0  # grey levels: the greatest standard deviation of each colour in a flat square
-Pixels = NDArray[np.uint8]
 
 
 def flat(pixels: Pixels) -> NDArray[np.bool_]:
@@ -58,7 +55,7 @@ def squared_errors(codec: Codec, pixels: Pixels) -> NDArray[np.float64]:
 def decoded(codec: Codec, pixels: Pixels) -> NDArray[np.float64]:
     """The image that a codec makes of one at the highest level, (H, W, 3), grey levels, rounded."""
     found, _ = codec.reconstruct(pixels, codec.levels or 1)
-    return (255 * np.asarray(found, dtype=float)[0].transpose(1, 2, 0)).round().clip(0, 255)
+    return np.asarray(to_pixels(found), dtype=float)
 
 
 def psnr(squares: NDArray[np.float64]) -> float:
@@ -111,36 +108,19 @@ def draw(path: Path, codecs: dict[str, Codec]) -> None:
 
 def main() -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("codecs", nargs="+", metavar="NAME=CODEC")
-    parser.add_argument("--data", required=True, help="folder that holds kodak/")
-    parser.add_argument("--out", type=Path, required=True, help="folder of flat.csv, flat.md and flat.png")
-    arguments = parser.parse_args()
-    (testset,) = testsets.find(["kodak"], arguments.data, [])
-    images = [np.asarray(image.load()) for image in testset.images]
-    rows = tables.measured(
-        arguments.out / "flat.csv",
-        arguments.codecs,
-        lambda name, codec: [measure(name, regicomp.load(codec), images)],
-    )
-    files.write_bytes(arguments.out / "flat.md", tables.markdown(rows).encode())
-    print(tables.markdown(rows))
-    named = {name: Path(path) for name, _, path in (codec.partition("=") for codec in arguments.codecs)}
-    regularized = [f"{n}={path}" for n, path in named.items() if path.with_name("source.safetensors").exists()]
-    found = tables.measured(
-        arguments.out / "paid.csv",
-        regularized,
-        lambda name, codec: [paid(name, regicomp.load(codec), _source(Path(codec)))],
-    )
-    if found:
-        files.write_bytes(arguments.out / "paid.md", tables.markdown(found).encode())
-        print(tables.markdown(found))
-    draw(arguments.out / "flat.png", {name: regicomp.load(path) for name, path in named.items()})
+    given = on_kodak.parse(__doc__, Path(__file__).parent / "elic")
+    on_kodak.table(given, "flat", lambda name, codec: [measure(name, codec, given.images)])
+    named = {name: Path(path) for name, _, path in (codec.partition("=") for codec in given.codecs)}
+    beside = {name: path.with_name("source.safetensors") for name, path in named.items()}
+    regularized = [f"{name}={path}" for name, path in named.items() if beside[name].exists()]
+    with_source = given._replace(codecs=regularized)
+    on_kodak.table(with_source, "paid", lambda name, codec: [paid(name, codec, _source(beside[name]))])
+    if named:
+        draw(given.out / "flat.png", {name: regicomp.load(path) for name, path in named.items()})
 
 
-def _source(codec: Path) -> SourceModel:
-    """The q_θ that was trained beside a codec."""
-    source = model_file.load_source(codec.with_name("source.safetensors")).network
+def _source(path: Path) -> SourceModel:
+    source = model_file.load_source(path).network
     assert isinstance(source, SourceModel)
     return source
 

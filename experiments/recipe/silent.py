@@ -7,24 +7,18 @@ Codecs that silent.csv has already are not measured again.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-import regicomp
-from experiments import tables
+from experiments import on_kodak
 from regicomp.backbone.variable_rate import at_quality
-from regicomp.data import testsets
 from regicomp.image_codec.codec import Codec, to_tensor
 from regicomp.objective.rate_distortion import rate_bpp
 from regicomp.training import silent_units
-from regicomp.utils import files
 
-HERE = Path(__file__).parent
 PARTS = ("g_a", "h_a", "h_s", "g_s")  # the rest are contexts and entropy parameters
 
 
@@ -73,21 +67,9 @@ def measure(name: str, codec: Codec, images: Tensor) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("codecs", nargs="*", metavar="NAME=CODEC")
-    parser.add_argument("--data", required=True, help="folder that holds kodak/")
-    parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of silent.csv and silent.md")
-    arguments = parser.parse_args()
-    (testset,) = testsets.find(["kodak"], arguments.data, [], arguments.images)
-    images = torch.cat([to_tensor(np.asarray(image.load())[:512, :512]) for image in testset.images])
-    rows = tables.measured(
-        arguments.out / "silent.csv",
-        arguments.codecs,
-        lambda name, codec: [measure(name, regicomp.load(codec), images)],
-    )
-    files.write_bytes(arguments.out / "silent.md", tables.markdown(rows).encode())
-    print(tables.markdown(rows))
+    given = on_kodak.parse(__doc__, Path(__file__).parent, images=8)
+    squares = torch.cat([to_tensor(image[:512, :512]) for image in given.images])
+    on_kodak.table(given, "silent", lambda name, codec: [measure(name, codec, squares)])
 
 
 if __name__ == "__main__":
