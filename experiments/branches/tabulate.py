@@ -1,4 +1,4 @@
-"""table.md, images.md, waste.md and bits.png of the branches, from their records.
+"""table.md, seeds.md, images.md, waste.md and bits.png of the branches, from their records.
 
 `python -m experiments.branches.tabulate`, after `python -m experiments.branches.collect`. A folder of
 `runs/` is a branch, ARM_SEED, or of a codec of fixed rate ARM_LAMBDA_SEED; the arm `plain` has α = 0, and `control_ARM`
@@ -9,6 +9,7 @@ of T = R + H_θ.
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -128,11 +129,38 @@ def comparisons(arms: dict[str, Curve]) -> list[dict[str, Any]]:
     return rows
 
 
+def by_seed(arms: dict[str, Curve]) -> list[dict[str, Any]]:
+    """A row for each arm of several trainings and metric: how far they lie apart, and what each of them says."""
+    rows: list[dict[str, Any]] = []
+    for arm, about in {"plain": "α = 0", **ARMS}.items():
+        if arm not in arms or len(arms[arm].seeds) < 2:
+            continue
+        for metric, points in METRICS.items():
+            of = {
+                name: {seed: points(curve.of_seeds([seed])) for seed in curve.seeds}
+                for name in ("plain", f"control_{arm}", arm)
+                if (curve := arms.get(name)) is not None
+            }
+            pairs = itertools.combinations(of[arm].values(), 2)
+            spread = sorted({f"{abs(bd_rate(a, b, 'pchip')):.2f}" for a, b in pairs}, key=float)
+            row: dict[str, Any] = {
+                "branch": about,
+                "metric": metric,
+                "apart, %": "–".join(dict.fromkeys((spread[0], spread[-1]))),
+            }
+            for head, anchor in (("against plain", "plain"), ("against the λ control", f"control_{arm}")):
+                there = of.get(anchor, {}) if anchor != arm else {}
+                said = [signed(bd_rate(there[s], test, "pchip")) for s, test in of[arm].items() if s in there]
+                row[f"{head}, by seed"] = ", ".join(said) or "–"
+            rows.append(row)
+    return rows
+
+
 def images(arms: dict[str, Curve]) -> list[dict[str, Any]]:
     """A row for each arm with a control and every other level: which images the regularizer gives bits, and which lose.
 
     Differences are those to the λ control at the same level, averaged over seeds; hard and easy are the thirds of the
-    images with the lowest and the highest PSNR of the control.
+    images with the lowest and the highest PSNR of the control, the last column the three that lose most of it, in dB.
     """
     rows: list[dict[str, Any]] = []
     for arm, about in ARMS.items():
@@ -151,6 +179,9 @@ def images(arms: dict[str, Curve]) -> list[dict[str, Any]]:
                 row[f"{name}: bits, %"] = signed(float(rate[level, third].mean()))
                 row[f"{name}: PSNR, dB"] = signed(float(better[level, third].mean()), 3)
             row["rank correlation"] = signed(float(spearmanr(psnr[level], better[level]).statistic))
+            least = np.argsort(better[level])[:3]
+            named = (f"{control.images[k].partition('.')[0]} {signed(float(better[level, k]))}" for k in least)
+            row["worst, dB"] = ", ".join(named)
             rows.append(row)
     return rows
 
@@ -204,6 +235,8 @@ def pages(folder: Path, found: dict[str, dict[str, Curve]]) -> dict[str, list[di
         return {"table.md": [{"test set": t} | row for t, arms in found.items() for row in comparisons(arms)]}
     ((testset, arms),) = found.items()
     rows = {"table.md": comparisons(arms)}
+    if apart := by_seed(arms):
+        rows["seeds.md"] = apart
     if by_image := images(arms):
         rows["images.md"] = by_image
     if (folder / "waste").exists():
