@@ -60,6 +60,7 @@ fixed() {
         train experiment=branches_fixed_start seed=0 "objective.lmbda=$lmbda" "hydra.run.dir=multirun/levels/$lmbda"
         all="experiment=branches_fixed seed=$seed"
         train $all reg=paper "objective.lmbda=$lmbda" "hydra.run.dir=multirun/branches_fixed/paper_${lmbda}_$seed"
+        train $all reg=default "objective.lmbda=$lmbda" "hydra.run.dir=multirun/branches_fixed/mild_${lmbda}_$seed"
         plain $all "objective.lmbda=$lmbda" "hydra.run.dir=multirun/branches_fixed/off_${lmbda}_$seed"
         control $all "objective.lmbda=$controls" "init_from=$start" "hydra.run.dir=multirun/branches_fixed_control/${lmbda}_$seed"
     done
@@ -86,7 +87,7 @@ few_images() { # COUNT FOLDER: links to so many training images, the first ones 
 
 scarce() {
     few_images 10 seen
-    for count in 10 50 1283; do
+    for count in 10 50 400 1283; do
         few_images "$count" "$count"
         all="experiment=scarce data.train_dir=multirun/few_images/$count seed=$seed" runs=multirun/branches_scarce_$count
         plain $all "hydra.run.dir=$runs/off_$seed"
