@@ -53,8 +53,8 @@ def squared_errors(codec: Codec, pixels: Pixels) -> NDArray[np.float64]:
 
 
 def decoded(codec: Codec, pixels: Pixels) -> NDArray[np.float64]:
-    """The image that a codec makes of one at the highest level, (H, W, 3), grey levels, rounded."""
-    found, _ = codec.reconstruct(pixels, codec.levels or 1)
+    """The image that a codec makes of one at its highest level, or its only one, (H, W, 3), grey levels, rounded."""
+    found, _ = codec.reconstruct(pixels, codec.levels)
     return np.asarray(to_pixels(found), dtype=float)
 
 
