@@ -142,12 +142,10 @@ def by_seed(arms: dict[str, Curve]) -> list[dict[str, Any]]:
                 if (curve := arms.get(name)) is not None
             }
             pairs = itertools.combinations(of[arm].values(), 2)
-            spread = sorted({f"{abs(bd_rate(a, b, 'pchip')):.2f}" for a, b in pairs}, key=float)
-            row: dict[str, Any] = {
-                "branch": about,
-                "metric": metric,
-                "apart, %": "–".join(dict.fromkeys((spread[0], spread[-1]))),
-            }
+            apart = [f"{abs(bd_rate(a, b, 'pchip')):.2f}" for a, b in pairs]
+            least, most = min(apart, key=float), max(apart, key=float)
+            spread = least if least == most else f"{least}–{most}"
+            row: dict[str, Any] = {"branch": about, "metric": metric, "apart, %": spread}
             for head, anchor in (("against plain", "plain"), ("against the λ control", f"control_{arm}")):
                 there = of.get(anchor, {}) if anchor != arm else {}
                 said = [signed(bd_rate(there[s], test, "pchip")) for s, test in of[arm].items() if s in there]
