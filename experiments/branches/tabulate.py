@@ -1,4 +1,4 @@
-"""table.md, seeds.md, images.md, waste.md and bits.png of the branches, from their records.
+"""table.md, images.md, waste.md and bits.png of the branches, from their records.
 
 `python -m experiments.branches.tabulate`, after `python -m experiments.branches.collect`. A folder of
 `runs/` is a branch, ARM_SEED, or of a codec of fixed rate ARM_LAMBDA_SEED; the arm `plain` has α = 0, and `control_ARM`
@@ -9,7 +9,6 @@ of T = R + H_θ.
 from __future__ import annotations
 
 import argparse
-import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -129,31 +128,6 @@ def comparisons(arms: dict[str, Curve]) -> list[dict[str, Any]]:
     return rows
 
 
-def by_seed(arms: dict[str, Curve]) -> list[dict[str, Any]]:
-    """A row for each arm of several trainings and metric: how far they lie apart, and what each of them says."""
-    rows: list[dict[str, Any]] = []
-    for arm, about in {"plain": "α = 0", **ARMS}.items():
-        if arm not in arms or len(arms[arm].seeds) < 2:
-            continue
-        for metric, points in METRICS.items():
-            of = {
-                name: {seed: points(curve.of_seeds([seed])) for seed in curve.seeds}
-                for name in ("plain", f"control_{arm}", arm)
-                if (curve := arms.get(name)) is not None
-            }
-            pairs = itertools.combinations(of[arm].values(), 2)
-            apart = [f"{abs(bd_rate(a, b, 'pchip')):.2f}" for a, b in pairs]
-            least, most = min(apart, key=float), max(apart, key=float)
-            spread = least if least == most else f"{least}–{most}"
-            row: dict[str, Any] = {"branch": about, "metric": metric, "apart, %": spread}
-            for head, anchor in (("against plain", "plain"), ("against the λ control", f"control_{arm}")):
-                there = of.get(anchor, {}) if anchor != arm else {}
-                said = [signed(bd_rate(there[s], test, "pchip")) for s, test in of[arm].items() if s in there]
-                row[f"{head}, by seed"] = ", ".join(said) or "–"
-            rows.append(row)
-    return rows
-
-
 def images(arms: dict[str, Curve]) -> list[dict[str, Any]]:
     """A row for each arm with a control and every other level: which images the regularizer gives bits, and which lose.
 
@@ -233,8 +207,6 @@ def pages(folder: Path, found: dict[str, dict[str, Curve]]) -> dict[str, list[di
         return {"table.md": [{"test set": t} | row for t, arms in found.items() for row in comparisons(arms)]}
     ((testset, arms),) = found.items()
     rows = {"table.md": comparisons(arms)}
-    if apart := by_seed(arms):
-        rows["seeds.md"] = apart
     if by_image := images(arms):
         rows["images.md"] = by_image
     if (folder / "waste").exists():
